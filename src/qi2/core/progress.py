@@ -1,0 +1,47 @@
+"""Progress of long work: percent, rate and time left, for people (stderr) and for the orchestrator (a JSON-lines file)."""
+
+import json
+import os
+import sys
+import time
+from types import TracebackType
+
+INTERVAL_S = 2.0
+
+
+class Progress:
+    """Counts work; prints at most every two seconds and appends to the file named by ``QI2_PROGRESS_FILE`` when set."""
+
+    def __init__(self, label: str, total: int, unit: str = "it") -> None:
+        self.label, self.total, self.unit = label, max(int(total), 1), unit
+        self.done = 0
+        self._start = time.monotonic()
+        self._last = 0.0
+        self._file = os.environ.get("QI2_PROGRESS_FILE")
+
+    def __enter__(self) -> "Progress":
+        self._emit({})
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._emit({})
+
+    def update(self, n: int = 1, **metrics: float) -> None:
+        """Count ``n`` more units done; ``metrics`` are shown beside the rate."""
+        self.done += n
+        if time.monotonic() - self._last >= INTERVAL_S:
+            self._emit(metrics)
+
+    def _emit(self, metrics: dict[str, float]) -> None:
+        self._last = time.monotonic()
+        rate = self.done / max(self._last - self._start, 1e-6)
+        left = (self.total - self.done) / rate if self.done else float("nan")
+        shown = " ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+        eta = f"{left:.0f}s" if self.done else "?"
+        line = f"{self.label} {100 * self.done / self.total:3.0f}% {self.done}/{self.total} {self.unit} {rate:.1f} {self.unit}/s eta {eta} {shown}"
+        print(line.rstrip(), file=sys.stderr, flush=True)
+        if self._file:
+            record = {"label": self.label, "done": self.done, "total": self.total, "rate": rate, "time": time.time()}
+            record |= {"eta_s": left if self.done else None, **metrics}
+            with open(self._file, "a") as handle:
+                handle.write(json.dumps(record) + "\n")

@@ -1,0 +1,1 @@
+"""Four-step distillation by DMD (report section 4.3)."""

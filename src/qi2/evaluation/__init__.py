@@ -1,0 +1,1 @@
+"""Held-out suites, exact checkers, intervals and the static report."""

@@ -1,0 +1,1 @@
+"""Five reward models from preference pairs (report section 4.2)."""

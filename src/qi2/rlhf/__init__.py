@@ -1,0 +1,1 @@
+"""Diffusion RL with guidance in the rollout only (report section 4.2)."""

@@ -1,0 +1,1 @@
+"""VAE training (report section 3.1)."""
