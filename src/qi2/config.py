@@ -53,8 +53,8 @@ def _read(layer: Mapping[str, Any] | Path) -> DictConfig:
     if isinstance(layer, Path):
         if not layer.exists():
             raise QI2Error(f"no configuration file {layer}; choose one of {sorted(p.stem for p in layer.parent.glob('*.yaml'))}")
-        return OmegaConf.create(OmegaConf.load(layer) or {})  # type: ignore[return-value]
-    return OmegaConf.create(dict(layer))
+        layer = OmegaConf.to_container(OmegaConf.load(layer))  # type: ignore[assignment]
+    return OmegaConf.create({key: value for key, value in dict(layer or {}).items() if value is not None})
 
 
 def _merge(base: DictConfig, layer: DictConfig, name: str) -> DictConfig:

@@ -1,0 +1,38 @@
+"""MSRoPE: one joint sequence of positions for text and images on three axes (frame, height, width).
+
+Text tokens take the running position on all axes. An image block freezes its frame axis at the running position and is
+centred on zero in height and width, then the running position advances by max(h, w) (Qwen-Image-2.1's causal layout).
+"""
+
+import torch
+from torch import Tensor
+
+
+def text_positions(start: int, length: int) -> Tensor:
+    """(length, 3): the same running position on every axis."""
+    return torch.arange(start, start + length).view(-1, 1).expand(length, 3)
+
+
+def image_positions(start: int, height: int, width: int) -> Tensor:
+    """(height * width, 3) in raster order: frame = ``start``, height and width centred on zero."""
+    rows = torch.arange(height) - (height - height // 2)
+    columns = torch.arange(width) - (width - width // 2)
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).view(-1, 2)
+    return torch.cat([torch.full((height * width, 1), start), grid], dim=1)
+
+
+def frequencies(axes: list[int], theta: float) -> list[Tensor]:
+    """Per axis of d channels, d / 2 angular frequencies theta^(-2i/d)."""
+    return [theta ** (-torch.arange(0, d, 2, dtype=torch.float32) / d) for d in axes]
+
+
+def rotation(positions: Tensor, freqs: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """cos and sin of shape (..., sum(axes) / 2) for positions (..., 3)."""
+    angles = torch.cat([positions[..., i, None].float() * f for i, f in enumerate(freqs)], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate adjacent channel pairs of x (B, heads, L, d) by angles (B, 1, L, d / 2)."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)

@@ -1,0 +1,40 @@
+"""Exchange format of a network: config.json (its dataclass) and model.safetensors."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from qi2.config import load
+from qi2.core.errors import QI2Error
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def save_network(network: nn.Module, config: Any, folder: Path) -> None:
+    """Write the weights and the config dataclass into ``folder``."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=1))
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
+
+
+def load_network(build: Callable[[Any], Network], config_type: type, folder: Path) -> Network:
+    """Build a network from config.json and load its weights; in eval mode.
+
+    Raises QI2Error when the folder has no such files or they do not fit each other.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
+        raise QI2Error(f"{folder} has no {CONFIG} and {WEIGHTS}; run the stage that writes it, or give another path")
+    network = build(load(config_type, [json.loads((folder / CONFIG).read_text())]))
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise QI2Error(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {str(error).splitlines()[-1].strip()}") from error
+    return network.eval()

@@ -1,0 +1,138 @@
+"""The image autoencoder: f16c64, KL-regularised, residual with shortcuts that have no parameters (report section 3.1).
+
+Images are (B,3,H,W) in [-1,1] with H and W divisible by 16; latents are (B,64,H/16,W/16). `encode` and `decode` speak
+normalised latents (mean 0, variance 1 per channel over the training images): the space in which the MMDiT works.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from qi2.core.errors import QI2Error
+from qi2.models.vae_blocks import ChannelRMSNorm, DownStage, ResidualBlock, SpatialAttention, UpStage
+from qi2.models.vae_config import VAEArchitecture
+
+LOGVAR_RANGE = (-30.0, 20.0)
+
+
+class Middle(nn.Sequential):
+    """Residual block, attention over the whole latent grid (optional), residual block."""
+
+    def __init__(self, width: int, attention: bool) -> None:
+        layers = [ResidualBlock(width, width), SpatialAttention(width), ResidualBlock(width, width)]
+        super().__init__(*(layers if attention else layers[::2]))
+
+
+class Encoder(nn.Module):
+    """Image (B,3,H,W) -> mean and log-variance of the latent, (B,2*64,H/16,W/16)."""
+
+    def __init__(self, cfg: VAEArchitecture) -> None:
+        super().__init__()
+        widths = [cfg.encoder_base * m for m in cfg.multipliers]
+        last = len(widths) - 1
+        self.patch, self.checkpointing = cfg.patch, cfg.checkpointing
+        self.conv_in = nn.Conv2d(cfg.image_channels * cfg.patch**2, widths[0], 3, padding=1)
+        sizes = zip([widths[0], *widths[:-1]], widths, cfg.encoder_blocks, strict=True)
+        self.stages = nn.ModuleList(DownStage(a, b, n, down=i < last) for i, (a, b, n) in enumerate(sizes))
+        self.middle = Middle(widths[-1], cfg.attention)
+        self.norm_out = ChannelRMSNorm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], 2 * cfg.latent_channels, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.conv_in(F.pixel_unshuffle(images, self.patch))
+        for stage in self.stages:
+            h = run(stage, h, self.checkpointing)
+        h = self.middle(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Decoder(nn.Module):
+    """Latent (B,64,h,w), not normalised -> image (B,3,16h,16w), not clamped."""
+
+    def __init__(self, cfg: VAEArchitecture) -> None:
+        super().__init__()
+        widths = [cfg.decoder_base * m for m in reversed(cfg.multipliers)]
+        last = len(widths) - 1
+        self.patch, self.checkpointing = cfg.patch, cfg.checkpointing
+        self.conv_in = nn.Conv2d(cfg.latent_channels, widths[0], 3, padding=1)
+        self.middle = Middle(widths[0], cfg.attention)
+        sizes = zip([widths[0], *widths[:-1]], widths, reversed(cfg.decoder_blocks), strict=True)
+        self.stages = nn.ModuleList(UpStage(a, b, n, up=i < last) for i, (a, b, n) in enumerate(sizes))
+        self.norm_out = ChannelRMSNorm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], cfg.image_channels * cfg.patch**2, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        h = self.middle(self.conv_in(latents))
+        for stage in self.stages:
+            h = run(stage, h, self.checkpointing)
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
+
+
+def run(stage: nn.Module, x: Tensor, checkpointing: bool) -> Tensor:
+    """Apply ``stage``; with ``checkpointing`` its activations are recomputed in the backward pass."""
+    return checkpoint(stage, x, use_reentrant=False) if checkpointing and torch.is_grad_enabled() else stage(x)
+
+
+class VAE(nn.Module):
+    """Encoder, decoder, the optional linear skip beside both, and the latents' mean and standard deviation per channel."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, cfg: VAEArchitecture) -> None:
+        super().__init__()
+        cfg.check()
+        self.cfg = cfg
+        self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)
+        size = {"kernel_size": cfg.factor, "stride": cfg.factor}
+        self.linear_in = nn.Conv2d(cfg.image_channels, cfg.latent_channels, **size) if cfg.linear_skip else None
+        self.linear_out = nn.ConvTranspose2d(cfg.latent_channels, cfg.image_channels, **size) if cfg.linear_skip else None
+        self.register_buffer("latent_mean", torch.zeros(cfg.latent_channels))
+        self.register_buffer("latent_std", torch.ones(cfg.latent_channels))
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance, each (B,64,H/16,W/16), of the latent's normal distribution; not normalised."""
+        height, width = images.shape[-2:]
+        if height % self.cfg.factor or width % self.cfg.factor:
+            raise QI2Error(f"image of {height}x{width} px: both sides must be divisible by {self.cfg.factor}; crop or resize it first")
+        mean, logvar = self.encoder(images).chunk(2, 1)
+        if self.linear_in is not None:
+            mean = mean + self.linear_in(images)
+        return mean, logvar.clamp(*LOGVAR_RANGE)
+
+    def reconstruct(self, latents: Tensor) -> Tensor:
+        """Image (B,3,H,W) of latents that are not normalised; not clamped, for training."""
+        images = self.decoder(latents)
+        return images if self.linear_out is None else images + self.linear_out(latents)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Normalised latents (the posterior's mean) of images in [-1,1]."""
+        mean, _ = self.posterior(images)
+        return (mean - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images in [-1,1] of normalised latents."""
+        return self.reconstruct(latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]).clamp(-1, 1)
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors into ``folder``."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(asdict(self.cfg), indent=1))
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> "VAE":
+        """Read a folder written by `save`; in evaluation mode, with gradients switched off."""
+        folder = Path(folder)
+        if not (folder / "config.json").exists():
+            raise QI2Error(f"{folder} holds no VAE (config.json is missing); run the stage `vae` first or give another path")
+        model = cls(VAEArchitecture(**json.loads((folder / "config.json").read_text())))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval().requires_grad_(False)

@@ -1,0 +1,100 @@
+"""Blocks of the residual autoencoder: normalisation, residual block, attention, and the shortcuts that have no parameters.
+
+The shortcuts are DC-AE's (Chen et al., 2025; report section 3.1): space folded into channels and averaged on the way down,
+channels repeated and unfolded into space on the way up. Every convolutional stage learns a residual to them.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qi2.core.errors import QI2Error
+
+
+class ChannelRMSNorm(nn.Module):
+    """Scale every position's channel vector to a root mean square of 1, times a learned gain; computed in fp32."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-6)
+        return x * (scale.to(x.dtype) * self.gain.to(x.dtype)[:, None, None])
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), (B,in,H,W) -> (B,out,H,W); a 1x1 convolution carries x where the widths differ."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = ChannelRMSNorm(width_in), nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.norm2, self.conv2 = ChannelRMSNorm(width_out), nn.Conv2d(width_out, width_out, 3, padding=1)
+        self.carry = nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.carry(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class SpatialAttention(nn.Module):
+    """x + single-head self-attention over all positions, (B,C,H,W) -> same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.to_qkv, self.to_out = ChannelRMSNorm(channels), nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.to_qkv(self.norm(x)).reshape(b, 3, 1, c, h * w).transpose(-1, -2).unbind(1)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.to_out(y.transpose(-1, -2).reshape(b, c, h, w))
+
+
+def average_down(x: Tensor, channels: int, factor: int = 2) -> Tensor:
+    """Shortcut without parameters, (B,C,H,W) -> (B,channels,H/factor,W/factor): fold space into channels, average groups of them."""
+    return F.pixel_unshuffle(x, factor).unflatten(1, (channels, -1)).mean(2)
+
+
+def duplicate_up(x: Tensor, channels: int, factor: int = 2) -> Tensor:
+    """Shortcut without parameters, (B,C,H,W) -> (B,channels,H*factor,W*factor): repeat channels, unfold them into space."""
+    return F.pixel_shuffle(x.repeat_interleave(channels * factor**2 // x.shape[1], 1), factor)
+
+
+class DownStage(nn.Module):
+    """Residual blocks, then (unless last) a stride-2 convolution, beside ``average_down``; (B,in,H,W) -> (B,out,H/2,W/2)."""
+
+    def __init__(self, width_in: int, width_out: int, blocks: int, down: bool) -> None:
+        super().__init__()
+        self.width, self.factor = width_out, 2 if down else 1
+        if width_in * self.factor**2 % width_out:
+            raise QI2Error(f"vae.model: {width_in} channels cannot be averaged into {width_out}; choose other multipliers")
+        self.blocks = nn.Sequential(*(ResidualBlock(width_in if i == 0 else width_out, width_out) for i in range(blocks)))
+        self.resample = nn.Conv2d(width_out, width_out, 3, stride=2) if down else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.blocks(x)
+        if self.resample is not None:
+            h = self.resample(F.pad(h, (0, 1, 0, 1)))
+        return h + average_down(x, self.width, self.factor)
+
+
+class UpStage(nn.Module):
+    """Residual blocks, then (unless last) nearest x2 and a convolution, beside ``duplicate_up``; (B,in,H,W) -> (B,out,2H,2W).
+
+    The last stage, next to the image, keeps its size and has no shortcut beyond its blocks' own.
+    """
+
+    def __init__(self, width_in: int, width_out: int, blocks: int, up: bool) -> None:
+        super().__init__()
+        self.width = width_out
+        if up and width_out * 4 % width_in:
+            raise QI2Error(f"vae.model: {width_in} channels cannot be repeated into {width_out}; choose other multipliers")
+        self.blocks = nn.Sequential(*(ResidualBlock(width_in if i == 0 else width_out, width_out) for i in range(blocks)))
+        self.resample = nn.Conv2d(width_out, width_out, 3, padding=1) if up else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.blocks(x)
+        if self.resample is None:
+            return h
+        return self.resample(F.interpolate(h, scale_factor=2.0, mode="nearest-exact")) + duplicate_up(x, self.width)
