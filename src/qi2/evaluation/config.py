@@ -1,0 +1,27 @@
+"""Parameters of evaluation. Torch-free."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class EvaluateConfig:
+    """Fixed held-out suites and how every model is sampled on them.
+
+    ``steps`` is the many-step teacher of the distillation comparison (report, Figure 11: 40 steps); ``chain_steps`` is used to
+    compare the models of the chain with each other. Numbers of prompts are ours: they set how wide the intervals are.
+    """
+
+    seed: int = 2026  # of suites, noise and intervals; not the training seed, so that models of any seed meet the same prompts
+    size: int = 256  # pixels
+    kinds: list[str] = field(default_factory=lambda: ["one", "two", "count", "relation", "text"])
+    prompts_per_kind: int = 100
+    edit_kinds: list[str] = field(default_factory=lambda: ["recolor", "move", "add", "remove", "background", "word", "combine"])
+    edits_per_kind: int = 40
+    vae_world: int = 256  # held-out world images
+    vae_photos: int = 64  # held-out photographs, fewer where there are fewer
+    steps: int = 40
+    chain_steps: int = 40
+    few_steps: int = 4  # of the distilled student and of both baselines
+    batch: int = 64
+    resamples: int = 1000
+    shown: int = 10  # prompts and edits that appear in grids and in the tracker
