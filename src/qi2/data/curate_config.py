@@ -1,0 +1,88 @@
+"""Parameters of curation: which rows each of the report's six stages admits, and its thresholds. Torch-free.
+
+The report (2.3, Figure 6) names the filters and their order but gives no threshold; every number here is ours.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+
+STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6")
+
+
+@dataclass
+class StageThresholds:
+    """One stage. ``None`` means: as in the stage before (stage 1: filter not applied). Ranges include their ends."""
+
+    sides: list[int] | None = None  # training sides in pixels; the shorter side of an image must reach the smallest
+    edits: bool | None = None  # admit edit pairs (TI2I)
+    synthetic: bool | None = None  # admit synthetic rows (see CurateConfig)
+    exact_duplicates: bool | None = None  # reject all but the best of identical pictures
+    near_duplicates: bool | None = None  # reject all but the best of nearly identical pictures
+    max_nsfw: float | None = None  # probability of the unsafe label
+    rotation: str | None = None  # rotated by EXIF: "correct" (readers turn it upright) or "reject"
+    min_entropy: float | None = None  # bits of the luminance histogram, 0..8: flat pictures lie below
+    max_entropy: float | None = None  # bits of the neighbour-difference histogram, 0..9: noise lies above
+    min_clip: float | None = None  # mean cosine of the image with its captions, -1..1
+    min_tokens: int | None = None  # shortest caption, in tokens of the condition encoder
+    max_tokens: int | None = None  # longest caption
+    min_sharpness: float | None = None  # standard deviation of the Laplacian, 0..255 scale
+    min_aesthetic: float | None = None  # colourfulness, about 0..150: a stand-in for a learned aesthetic score
+    min_quality: int | None = None  # JPEG quality 1..100 read from the quantisation tables (100: lossless)
+    max_blockiness: float | None = None  # step across 8-pixel block borders beyond the step inside blocks, 0..1
+    balance: float | None = None  # at most this multiple of the median count per kind; 0: no limit
+    survival: list[float] | None = None  # the gate's band for kept / in
+
+
+@dataclass
+class CurateConfig:
+    """``stage1`` to ``stage6`` are differences, each to the stage before it; see ``thresholds``."""
+
+    workers: int = 2  # processes that decode and score; 0: in this process
+    batch_size: int = 128  # images per forward pass of the model-based filters
+    device: str = "cpu"  # of the model-based filters, e.g. "cuda"
+    synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data
+    synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
+    near_bits: int = 10  # candidate near-duplicates: at most this many of 192 hash bits differ
+    near_difference: float = 0.04  # confirmed: mean difference of the aligned thumbnails, of full scale 1
+    examples: int = 4  # rejected pictures shown per reason
+    stage1: StageThresholds = field(
+        default_factory=lambda: StageThresholds(
+            sides=[256],
+            edits=False,
+            synthetic=False,
+            exact_duplicates=True,
+            near_duplicates=True,
+            max_nsfw=0.5,
+            rotation="correct",
+            min_entropy=0.5,
+            max_entropy=7.5,
+            min_clip=0.2,
+            min_tokens=3,
+            max_tokens=1024,
+            survival=[0.2, 1.0],
+        )
+    )
+    stage2: StageThresholds = field(default_factory=lambda: StageThresholds(edits=True))
+    stage3: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512], synthetic=True))
+    stage4: StageThresholds = field(
+        default_factory=lambda: StageThresholds(
+            sides=[512, 1024], min_sharpness=4.0, min_aesthetic=8.0, min_quality=60, max_blockiness=0.3
+        )
+    )
+    stage5: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512, 1024, 2048]))
+    stage6: StageThresholds = field(
+        default_factory=lambda: StageThresholds(
+            sides=[1024, 2048], max_nsfw=0.2, min_clip=0.25, min_sharpness=8.0, min_quality=75, max_blockiness=0.2, balance=2.0
+        )
+    )
+
+
+def thresholds(config: CurateConfig) -> dict[str, StageThresholds]:
+    """Each stage's full thresholds, with everything it leaves open taken from the stage before."""
+    resolved: dict[str, StageThresholds] = {}
+    current = StageThresholds()
+    for name in STAGES:
+        stage = getattr(config, name)
+        changes = {f.name: getattr(stage, f.name) for f in fields(stage) if getattr(stage, f.name) is not None}
+        current = replace(current, **changes)
+        resolved[name] = current
+    return resolved

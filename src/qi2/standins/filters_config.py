@@ -1,0 +1,43 @@
+"""Parameters of the two curation models: where a pretrained one is, or how to train a small one. Torch-free."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class ClipConfig:
+    """Image-text similarity. ``path`` is a folder or hub id for transformers' CLIPModel; empty trains the stand-in below."""
+
+    path: str = ""
+    image_size: int = 64
+    patch: int = 16
+    width: int = 96
+    layers: int = 2
+    heads: int = 4
+    projection: int = 64
+    max_tokens: int = 40
+    images: int = 8192  # images that training may read; evenly spread over the rows
+    steps: int = 140
+    batch_size: int = 192
+    lr: float = 8e-3  # matrices (Muon)
+    adam_lr: float = 2e-3  # everything else
+
+
+@dataclass
+class NSFWConfig:
+    """Unsafe-image classifier. ``path`` is a folder or hub id for ViTForImageClassification; empty trains the stand-in below.
+
+    The stand-in's unsafe class is the hazard-striped image of ``qi2.data.world.defects``. It is trained on every second
+    row only (by image hash), so that its figures on the other half are held-out figures.
+    """
+
+    path: str = ""
+    label: str = "nsfw"  # read by name from the model's id2label, never by index
+    image_size: int = 32
+    patch: int = 8
+    width: int = 48
+    layers: int = 2
+    heads: int = 4
+    images: int = 2048
+    steps: int = 60
+    batch_size: int = 64
+    lr: float = 3e-3
