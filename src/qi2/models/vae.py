@@ -4,17 +4,15 @@ Images are (B,3,H,W) in [-1,1] with H and W divisible by 16; latents are (B,64,H
 normalised latents (mean 0, variance 1 per channel over the training images): the space in which the MMDiT works.
 """
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from qi2.core.errors import QI2Error
+from qi2.models.storage import load_network, save_network
 from qi2.models.vae_blocks import ChannelRMSNorm, DownStage, ResidualBlock, SpatialAttention, UpStage
 from qi2.models.vae_config import VAEArchitecture
 
@@ -122,17 +120,9 @@ class VAE(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors into ``folder``."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(asdict(self.cfg), indent=1))
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors")
+        save_network(self, self.cfg, folder)
 
     @classmethod
     def load(cls, folder: Path) -> "VAE":
-        """Read a folder written by `save`; in evaluation mode, with gradients switched off."""
-        folder = Path(folder)
-        if not (folder / "config.json").exists():
-            raise QI2Error(f"{folder} holds no VAE (config.json is missing); run the stage `vae` first or give another path")
-        model = cls(VAEArchitecture(**json.loads((folder / "config.json").read_text())))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        return model.eval().requires_grad_(False)
+        """Read a folder written by `save`; in evaluation mode, with gradients switched off. QI2Error where it is incomplete."""
+        return load_network(cls, VAEArchitecture, folder).requires_grad_(False)

@@ -52,8 +52,14 @@ class SpatialAttention(nn.Module):
 
 
 def average_down(x: Tensor, channels: int, factor: int = 2) -> Tensor:
-    """Shortcut without parameters, (B,C,H,W) -> (B,channels,H/factor,W/factor): fold space into channels, average groups of them."""
-    return F.pixel_unshuffle(x, factor).unflatten(1, (channels, -1)).mean(2)
+    """Shortcut without parameters, (B,C,H,W) -> (B,channels,H/factor,W/factor): fold space into channels, average groups of them.
+
+    Where the folded channels are fewer than ``channels`` (a stage that widens and keeps its size) they are repeated instead.
+    """
+    folded = F.pixel_unshuffle(x, factor)
+    if folded.shape[1] < channels:
+        return folded.repeat_interleave(channels // folded.shape[1], 1)
+    return folded.unflatten(1, (channels, -1)).mean(2)
 
 
 def duplicate_up(x: Tensor, channels: int, factor: int = 2) -> Tensor:
@@ -67,7 +73,7 @@ class DownStage(nn.Module):
     def __init__(self, width_in: int, width_out: int, blocks: int, down: bool) -> None:
         super().__init__()
         self.width, self.factor = width_out, 2 if down else 1
-        if width_in * self.factor**2 % width_out:
+        if width_in * self.factor**2 % width_out and width_out % (width_in * self.factor**2):
             raise QI2Error(f"vae.model: {width_in} channels cannot be averaged into {width_out}; choose other multipliers")
         self.blocks = nn.Sequential(*(ResidualBlock(width_in if i == 0 else width_out, width_out) for i in range(blocks)))
         self.resample = nn.Conv2d(width_out, width_out, 3, stride=2) if down else None

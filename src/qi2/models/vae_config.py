@@ -9,7 +9,8 @@ from qi2.core.errors import QI2Error
 class VAEArchitecture:
     """An f16c64 residual autoencoder; the defaults are the report's size (section 3.1, Table 1: 79M encoder, 259M decoder).
 
-    The report gives the two parameter counts, the factor and the channels; widths are those of the published weights' class.
+    The report gives the two parameter counts, the factor and the channels; widths are those of the published weights' class, whose
+    convolutions over time never run on images: here one more residual block in each half makes up the report's count (ours).
     ``patch`` pixels are folded into channels before the first convolution, so ``patch * 2 ** (len(multipliers) - 1)`` is the factor.
     """
 
@@ -20,9 +21,9 @@ class VAEArchitecture:
     encoder_base: int = 96
     decoder_base: int = 144
     multipliers: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 8])
-    encoder_blocks: list[int] = field(default_factory=lambda: [2, 2, 2, 2, 2])
+    encoder_blocks: list[int] = field(default_factory=lambda: [2, 3, 2, 2, 2])
     """Residual blocks per encoder stage, from the image to the latent."""
-    decoder_blocks: list[int] = field(default_factory=lambda: [3, 3, 3, 3, 3])
+    decoder_blocks: list[int] = field(default_factory=lambda: [3, 3, 4, 3, 3])
     """Residual blocks per decoder stage, in the encoder's order: the first number belongs to the stage next to the image."""
     attention: bool = True
     """One single-head attention layer between the two residual blocks in the middle, at 1/16 of the image."""
