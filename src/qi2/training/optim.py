@@ -43,7 +43,10 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the group with ``matrices=True``, AdamW for the others; both with decoupled weight decay."""
+    """Muon for the group with ``matrices=True``, AdamW for the others; both with decoupled weight decay.
+
+    A convolution's kernel counts as the matrix (out, in * height * width).
+    """
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], momentum: float, weight_decay: float) -> None:
         super().__init__(groups, {"lr": 1e-3, "betas": betas, "momentum": momentum, "weight_decay": weight_decay, "matrices": False})
@@ -64,9 +67,9 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             by_shape[p.shape].append(p)
         for shape, same in by_shape.items():
-            updates = torch.stack([self._momentum(p, group["momentum"]) for p in same])
-            updates = orthogonalise(updates) * max(1.0, shape[0] / shape[1]) ** 0.5
-            for p, update in zip(same, updates, strict=True):
+            updates = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in same])
+            updates = orthogonalise(updates) * max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
+            for p, update in zip(same, updates.unflatten(2, shape[1:]), strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
     def _momentum(self, p: Tensor, momentum: float) -> Tensor:
@@ -90,12 +93,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig, hidden: Callable[[str], bool] = lambda name: True) -> torch.optim.Optimizer:
-    """An optimiser for a network's trainable parameters; ``hidden(name)`` says which matrices Muon may take."""
+    """An optimiser for a network's trainable parameters; ``hidden(name)`` says which matrices and convolutions Muon may take."""
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     betas = (config.betas[0], config.betas[1])
     if config.name == "adam":
         return torch.optim.AdamW([p for _, p in named], lr=config.lr, betas=betas, weight_decay=config.weight_decay)
-    matrices = [p for name, p in named if p.dim() == 2 and hidden(name)]
+    matrices = [p for name, p in named if p.dim() in (2, 4) and hidden(name)]
     taken = {id(p) for p in matrices}
     groups = [
         {"params": matrices, "lr": config.lr, "matrices": True},
