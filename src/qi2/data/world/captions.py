@@ -1,0 +1,170 @@
+"""Captions of a scene in several phrasings, and one canonical description cell by cell.
+
+All words are lower case except the rendered ones. ``VOCABULARY`` holds every other word that captions and instructions use.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qi2.data.world.palette import NUMBERS, half, place
+from qi2.data.world.scene import Layout, Object, Portrait, Scene
+
+CAPTION_KINDS = ("general", "structured")
+
+_ONE = (
+    "a {a} at the {pa} on a {bg} background",
+    "{a} {pa}, {bg} background",
+    "a {bg} background with a {a} at the {pa}",
+    "there is a {a} at the {pa}, the background is {bg}",
+    "at the {pa} a {a}, {bg} background",
+    "an image of a {a} at the {pa} on {bg}",
+)
+_TWO = (
+    "{a} {pa} and {b} {pb}, {bg} background",
+    "a {a} at the {pa}, a {b} at the {pb}, {bg} background",
+    "a {bg} background with a {a} {pa} and a {b} {pb}",
+    "{b} {pb}, {a} {pa}, {bg} background",
+    "at the {pa} a {a}, at the {pb} a {b}, on {bg}",
+    "an image of {a} {pa} and {b} {pb} on {bg}",
+)
+_COUNT = (
+    "{n} {a}s on a {bg} background",
+    "{n} {a}s, {bg} background",
+    "there are {n} {a}s on a {bg} background",
+    "a {bg} background with {n} {a}s",
+    "an image of {n} {a}s on {bg}",
+)
+_RELATION = (
+    "a {a} {rel} a {b} on a {bg} background",
+    "{a} {rel} {b}, {bg} background",
+    "the {a} is {rel} the {b}, {bg} background",
+    "a {bg} background with a {a} {rel} a {b}",
+    "an image of a {a} {rel} a {b} on {bg}",
+)
+_WORD = (
+    "the word {w} at the {pw} on a {bg} background",
+    "the word {w} {pw}, {bg} background",
+    "a {bg} background with the word {w} at the {pw}",
+    "{w} at the {pw}, the background is {bg}",
+    "an image of the word {w} at the {pw} on {bg}",
+)
+_WORD_AND_OBJECT = (
+    "the word {w} at the {pw}, a {a} at the {pa}, {bg} background",
+    "the word {w} {pw} and {a} {pa}, {bg} background",
+    "a {bg} background with the word {w} {pw} and a {a} {pa}",
+    "{a} {pa}, the word {w} {pw}, {bg} background",
+    "{w} at the {pw}, a {a} at the {pa}, on {bg}",
+)
+_MANY = (
+    "{items}, {bg} background",
+    "{items} on {bg}",
+    "{bg} background, {items}",
+    "on {bg}, {items}",
+    "{bg} background with {items}",
+)
+_PORTRAIT = (
+    "a {e} face with {h} hair, {s} skin{g}, {bg} background",
+    "a portrait, {h} hair, {s} skin, {e}{g}, on a {bg} background",
+    "{e} face, {s} skin, {h} hair{g}, on {bg}",
+    "a {bg} background with a {e} face, {h} hair, {s} skin{g}",
+    "portrait of a {e} face on {bg}, {s} skin, {h} hair{g}",
+)
+_LAYOUT = (
+    "a {bg} page with the title {t} and {l}",
+    "{bg} page, title {t}, {l}",
+    "the title {t} over {l} on a {bg} page",
+    "an image of a {bg} page, title {t}, {l}",
+    "{bg} page with {l} below the title {t}",
+)
+_TEXTURED = {"plain": "", "stripes": "striped ", "dots": "dotted ", "gradient": "shaded "}
+
+VOCABULARY = tuple(
+    "red yellow green cyan blue purple white grey pink mint black brown blond orange "
+    "circle square triangle star circles squares triangles stars one two three four first second "
+    "top bottom left right middle centre above below over striped dotted shaded "
+    "a an the of at on in is are there and with to as same none object image background word "
+    "make change colour move remove delete take away add put draw replace by it now from into "
+    "face portrait hair skin light medium dark glasses no smiling neutral sad page title line lines "
+    "photo cat eye fur wooden table coffee cup spoon rocket night sky lamps stars moon craters wall bricks grass stones "
+    "galaxies coins clock blurred handwriting formulas close".split()
+)
+
+
+def captions(scene: Scene, rng: np.random.Generator, n: int = 1) -> list[str]:
+    """``n`` captions, as different as the number of phrasings allows."""
+    templates, slots = _phrasings(scene)
+    order: list[int] = []
+    while len(order) < n:
+        order += [int(i) for i in rng.permutation(len(templates))]
+    return [templates[i].format(**slots) for i in order[:n]]
+
+
+def all_captions(scene: Scene) -> list[str]:
+    """The scene in every phrasing."""
+    templates, slots = _phrasings(scene)
+    return [template.format(**slots) for template in templates]
+
+
+def structured_caption(scene: Scene) -> str:
+    """The picture as drawn: background, then every cell in reading order, e.g. ``white ; red circle , none , K , O``."""
+    background = _background(scene)
+    if scene.portrait:
+        face = scene.portrait
+        glasses = "glasses" if face.glasses else "no glasses"
+        return f"{background} ; {face.hair} hair , {face.skin} skin , {glasses} , {face.expression}"
+    if scene.layout:
+        return f"{background} ; title {scene.layout.title} , " + " , ".join(f"line {line}" for line in scene.layout.lines)
+    return f"{background} ; " + " , ".join(cell_words(scene))
+
+
+def cell_words(scene: Scene) -> list[str]:
+    """What every cell shows, in reading order: ``red circle``, a letter, or ``none``."""
+    shown = scene.occupied()
+    cells = [(row, col) for row in range(scene.grid[0]) for col in range(scene.grid[1])]
+    return [_cell(shown.get(cell)) for cell in cells]
+
+
+def name(item: Object) -> str:
+    """``red circle``."""
+    return f"{item.color} {item.shape}"
+
+
+def _cell(shown: Object | str | None) -> str:
+    return name(shown) if isinstance(shown, Object) else shown or "none"
+
+
+def _background(scene: Scene) -> str:
+    return _TEXTURED[scene.texture] + scene.background
+
+
+def _phrasings(scene: Scene) -> tuple[Sequence[str], dict[str, str]]:
+    """The templates that fit the scene, and what fills them."""
+    slots = {"bg": _background(scene)}
+    if scene.portrait:
+        return _PORTRAIT, slots | _face(scene.portrait)
+    if scene.layout:
+        return _LAYOUT, slots | _page(scene.layout)
+    if scene.kind == "many":
+        places = [f"{name(item)} {place(item.row, item.col, scene.grid)}" for item in scene.objects]
+        return _MANY, slots | {"items": ", ".join(places)}
+    for letter, item in zip("ab", scene.objects, strict=False):
+        slots |= {letter: name(item), f"p{letter}": place(item.row, item.col, scene.grid)}
+    if scene.kind == "count":
+        return _COUNT, slots | {"n": NUMBERS[len(scene.objects)]}
+    if scene.kind == "relation":
+        return _RELATION, slots | {"rel": scene.relation or ""}
+    if scene.words:
+        word = scene.words[0]
+        slots |= {"w": word.text, "pw": half(word.row, scene.grid)}
+        return (_WORD_AND_OBJECT if scene.objects else _WORD), slots
+    return (_ONE if len(scene.objects) == 1 else _TWO), slots
+
+
+def _face(face: Portrait) -> dict[str, str]:
+    return {"h": face.hair, "s": face.skin, "e": face.expression, "g": ", glasses" if face.glasses else ", no glasses"}
+
+
+def _page(layout: Layout) -> dict[str, str]:
+    lines = " and ".join(layout.lines)
+    return {"t": layout.title, "l": f"the line {lines}" if len(layout.lines) == 1 else f"the lines {lines}"}
