@@ -1,0 +1,85 @@
+"""Question-answer examples from the raw data, for training the stand-in vision-language model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from qi2.data.world.captions import structured_caption
+from qi2.data.world.edits import Edit
+from qi2.data.world.scene import Scene
+
+DESCRIBE = "describe the image"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation: a prompt with images, and the answer to learn."""
+
+    prompt: str
+    answer: str
+    images: tuple[Image.Image, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the corpus needs of one sidecar row; ``structured`` is empty where no scene is known."""
+
+    captions: tuple[str, ...]
+    structured: str
+    images: tuple[str, ...]  # ids to read: the image itself (T2I), or the references (TI2I)
+    edit: bool
+
+
+class Corpus:
+    """Draws examples of three tasks: text -> structured, image -> caption, (references, instruction) -> structured result."""
+
+    def __init__(self, train: Sequence[Record], heldout: Sequence[Record], read: Callable[[str], Image.Image], sizes: Sequence[int] = (32, 64)) -> None:
+        self.read, self.sizes = read, tuple(sizes)
+        self.train, self._heldout = _by_task(train), _by_task(heldout)
+
+    def texts(self) -> list[str]:
+        """All captions, instructions and structured captions of the training rows, for the tokenizer."""
+        records = {id(r): r for rows in self.train.values() for r in rows}.values()
+        return [DESCRIBE] + [text for r in records for text in (*r.captions, r.structured)]
+
+    def draw(self, rng: np.random.Generator, step: int, n: int) -> list[Example]:
+        """``n`` examples of one task; the tasks take turns by step."""
+        tasks = sorted(self.train)
+        task = tasks[step % len(tasks)]
+        records = self.train[task]
+        size = self.sizes[int(rng.integers(len(self.sizes)))]
+        return [self._example(task, records[int(i)], rng, size) for i in rng.integers(len(records), size=n)]
+
+    def heldout(self, n: int = 200) -> dict[str, list[Example]]:
+        """Up to ``n`` held-out examples per task, at the largest size."""
+        rng = np.random.Generator(np.random.PCG64(0))
+        return {task: [self._example(task, r, rng, max(self.sizes)) for r in rows[:n]] for task, rows in self._heldout.items()}
+
+    def _example(self, task: str, record: Record, rng: np.random.Generator, size: int) -> Example:
+        caption = record.captions[int(rng.integers(len(record.captions)))]
+        if task == "text":
+            return Example(caption, record.structured)
+        images = tuple(self.read(name).convert("RGB").resize((size, size), Image.Resampling.BOX) for name in record.images)
+        if task == "edit":
+            return Example(caption, record.structured, images)
+        return Example(DESCRIBE, caption if rng.random() < 0.5 or not record.structured else record.structured, images)
+
+
+def record(captions: Sequence[str], scene: str | None, edit: str | None, own: str, references: Sequence[str]) -> Record:
+    """A record from a sidecar row's fields."""
+    if edit:
+        return Record(tuple(captions), structured_caption(Edit.from_json(edit).target), tuple(references), True)
+    return Record(tuple(captions), structured_caption(Scene.from_json(scene)) if scene else "", (own,), False)
+
+
+def _by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
+    tasks = {
+        "edit": [r for r in records if r.edit and r.structured],
+        "image": [r for r in records if not r.edit],
+        "text": [r for r in records if not r.edit and r.structured],
+    }
+    return {task: rows for task, rows in tasks.items() if rows}
+
+

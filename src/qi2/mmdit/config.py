@@ -1,0 +1,38 @@
+"""Parameters of the six training stages (report section 2.3, Figure 6) in their three phases (section 4.1, Table 2). Torch-free."""
+
+from dataclasses import dataclass, field
+
+from qi2.training.config import OptimizerConfig
+
+
+@dataclass
+class EncodeConfig:
+    """What is computed once and read by every later stage: latents per size and the prompts' hidden states."""
+
+    sizes: list[int] = field(default_factory=lambda: [256, 512])
+    kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
+    captions: int = 2  # captions encoded per image
+
+
+@dataclass
+class StageConfig:
+    """One of the report's six stages: its number (which curated manifest it reads), sizes in pixels, and length."""
+
+    stage: int = 1
+    sizes: list[int] = field(default_factory=lambda: [256])
+    steps: int = 1000
+    ti2i_share: float = 0.1  # share of instruction-editing samples (Table 2: 0.1, then 0.3)
+    t_mean: list[float] = field(default_factory=lambda: [0.0, 0.0])  # logit-normal mean, from start to end (not in the report)
+    t_std: float = 1.0
+
+
+@dataclass
+class PhaseConfig:
+    """Pre-training (stages 1-3), continual pre-training (4-5) or supervised fine-tuning (6)."""
+
+    stages: list[StageConfig] = field(default_factory=list)
+    batch_size: int = 32  # conditions per step
+    targets: int = 1  # noisy targets per condition: the condition is computed once and shared
+    dropout: float = 0.1  # unconditional dropout (Table 2)
+    kind_weights: dict[str, float] = field(default_factory=dict)  # relative draw weight per scene kind; 1 where absent
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -1,0 +1,203 @@
+"""The condition encoder: a frozen Qwen3-VL of transformers (report section 3.2).
+
+One hidden state per text token is used: the output of the last decoder layer before the final norm. The system message is
+dropped. At image slots the hidden states are thrown away and the reference's VAE latents take their place (report eq. 1),
+2 x 2 latent tokens per slot, because a slot covers 32 px and a latent token 16 px. Works without torchvision.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qi2.core.errors import QI2Error
+from qi2.models import rope, templates
+from qi2.models.mmdit import Condition
+
+SLOT = 32  # pixels per image slot and side
+POINTER = "pretrained.json"
+
+
+@dataclass
+class EncodedPrompt:
+    """One sample's text hidden states (n, C) and its layout: numbers are runs of text tokens, ``None`` is the next image."""
+
+    text: Tensor
+    layout: list[int | None]
+
+
+def resolve(path: Path | str) -> str:
+    """A model folder, or what its pointer file names: ``pretrained.json`` holds {"path": folder or hub id}."""
+    pointer = Path(path) / POINTER
+    if pointer.exists():
+        import json
+
+        return str(json.loads(pointer.read_text())["path"])
+    return str(path)
+
+
+def fit_reference(image: Image.Image, area: int) -> Image.Image:
+    """Resize to about ``area`` pixels keeping the aspect, both sides multiples of 32: for the VLM and the VAE alike."""
+    scale = (area / (image.width * image.height)) ** 0.5
+    size = tuple(max(SLOT, round(side * scale / SLOT) * SLOT) for side in image.size)
+    rgb = flatten_alpha(image)
+    return rgb if rgb.size == size else rgb.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+
+
+def flatten_alpha(image: Image.Image) -> Image.Image:
+    """RGB; transparency is composited over white."""
+    if image.mode in ("RGBA", "LA", "P"):
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+class ConditionEncoder:
+    """A frozen Qwen3-VL with its tokenizer and image processor."""
+
+    def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:
+        self.model, self.tokenizer, self.image_processor = model.eval().requires_grad_(False), tokenizer, image_processor
+        self.width: int = model.config.text_config.hidden_size
+        self.image_token: int = model.config.image_token_id
+        self.drop = len(tokenizer(templates.SYSTEM).input_ids)
+        self._before_norm: Tensor | None = None
+        self.model.model.language_model.norm.register_forward_pre_hook(self._keep)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "ConditionEncoder":
+        """Load a Qwen3-VL folder or hub id (a pointer file is followed)."""
+        from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+        name = resolve(path)
+        try:
+            model = Qwen3VLForConditionalGeneration.from_pretrained(name, dtype="auto")
+            processor = Qwen2VLImageProcessorPil.from_pretrained(name)
+            processor.size = {"shortest_edge": SLOT * SLOT, "longest_edge": 4096 * 4096}  # small references keep their slots
+            return cls(model, AutoTokenizer.from_pretrained(name), processor)
+        except OSError as error:
+            raise QI2Error(f"no Qwen3-VL at {name}: {error}; give a local folder in standins.vlm.path, or leave it empty to train a stand-in") from error
+
+    def _keep(self, module: Any, inputs: tuple[Any, ...]) -> None:
+        self._before_norm = inputs[0]
+
+    def batch(self, prompts: list[str], references: list[list[Image.Image]], answers: list[str] | None = None) -> dict[str, Tensor]:
+        """Token ids, masks and pixel values of whole conversations (optionally with the assistant's answers), padded right."""
+        texts = [templates.conversation(p, len(r)) for p, r in zip(prompts, references, strict=True)]
+        if answers is not None:
+            texts = [text + answer + "<|im_end|>" for text, answer in zip(texts, answers, strict=True)]
+        images = [image for group in references for image in group]
+        pixels = self.image_processor(images=images, return_tensors="pt") if images else None
+        if pixels is not None:
+            texts = _expand_slots(texts, pixels["image_grid_thw"])
+        tokens = self.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+        inputs: dict[str, Tensor] = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        if pixels is None:
+            positions = torch.arange(tokens.input_ids.shape[1])
+            return inputs | {"position_ids": positions.expand(3, len(texts), -1)}
+        kinds = (tokens.input_ids == self.image_token).int()
+        return inputs | {"pixel_values": pixels["pixel_values"], "image_grid_thw": pixels["image_grid_thw"], "mm_token_type_ids": kinds}
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str], references: list[list[Image.Image]], batch_size: int = 64) -> list[EncodedPrompt]:
+        """Encode prompts with their reference images (already through `fit_reference`), in batches of like lengths."""
+        order = sorted(range(len(prompts)), key=lambda i: (len(references[i]), len(prompts[i]), i))
+        encoded: dict[int, EncodedPrompt] = {}
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            for i, sample in zip(chosen, self._encode_batch([prompts[i] for i in chosen], [references[i] for i in chosen]), strict=True):
+                encoded[i] = sample
+        return [encoded[i] for i in range(len(prompts))]
+
+    def _encode_batch(self, prompts: list[str], references: list[list[Image.Image]]) -> list[EncodedPrompt]:
+        inputs = {name: value.to(self.model.device) for name, value in self.batch(prompts, references).items()}
+        self.model.model(**inputs, use_cache=False)
+        assert self._before_norm is not None
+        rows = zip(inputs["input_ids"], inputs["attention_mask"].sum(1).tolist(), self._before_norm, strict=True)
+        return [self._sample(ids[self.drop : n], hidden[self.drop : n]) for ids, n, hidden in rows]
+
+    def _sample(self, ids: Tensor, hidden: Tensor) -> EncodedPrompt:
+        layout: list[int | None] = []
+        is_image = (ids == self.image_token).tolist()
+        for i, image in enumerate(is_image):
+            if image and not (i and is_image[i - 1]):
+                layout.append(None)
+            elif not image:
+                previous = layout[-1] if layout else None
+                layout[len(layout) - (previous is not None) :] = [(previous or 0) + 1]
+        return EncodedPrompt(hidden[ids != self.image_token].float().cpu().clone(), layout)
+
+    @torch.no_grad()
+    def vision_features(self, images: Tensor) -> Tensor:
+        """Patch features (B, C, H/16, W/16) of images (B, 3, H, W) in [-1, 1], H and W multiples of 32; before the merger."""
+        batch, _, height, width = images.shape
+        rows, columns = height // SLOT, width // SLOT
+        patches = images.view(batch, 3, rows, 2, 16, columns, 2, 16).permute(0, 2, 5, 3, 6, 1, 4, 7)
+        pixels = patches.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * 256)
+        grid = torch.tensor([[1, height // 16, width // 16]]).expand(batch, 3)
+        hidden = self.model.model.visual(pixels.to(self.model.dtype), grid).last_hidden_state.float()
+        return hidden.view(batch, rows, columns, 2, 2, -1).permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height // 16, width // 16)
+
+    @torch.no_grad()
+    def answer(self, prompts: list[str], references: list[list[Image.Image]], max_tokens: int = 64) -> list[str]:
+        """Greedy answers: the captioner's and the judge's way in."""
+        answers = []
+        for prompt, images in zip(prompts, references, strict=True):
+            inputs = {n: v.to(self.model.device) for n, v in self.batch([prompt], [images]).items() if n != "position_ids"}
+            ids = self.model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+            answers.append(self.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+        return answers
+
+
+def _expand_slots(texts: list[str], grids: Tensor) -> list[str]:
+    slots = iter((grids.prod(1) // 4).tolist())
+    expanded = []
+    for text in texts:
+        head, *rest = text.split(templates.IMAGE_PAD)
+        expanded.append(head + "".join(templates.IMAGE_PAD * next(slots) + part for part in rest))
+    return expanded
+
+
+def collate(prompts: list[EncodedPrompt], latents: list[list[Tensor]]) -> Condition:
+    """Lay out prompts and their reference latents (each (64, h, w)) as one padded batch; padding is masked on the right."""
+    rows = [_layout(p, images) for p, images in zip(prompts, latents, strict=True)]
+    length = max(len(kind) for kind, _, _, _ in rows)
+    kinds = torch.full((len(rows), length), -2)
+    positions = torch.zeros(len(rows), length, 3, dtype=torch.long)
+    for i, (kind, position, _, _) in enumerate(rows):
+        kinds[i, : len(kind)], positions[i, : len(kind)] = kind, position
+    tokens = [image.flatten(1).T for images in latents for image in images]
+    sources = [images[-1] if images else None for images in latents]
+    shape = next((s for s in sources if s is not None), None)
+    return Condition(
+        text=torch.cat([p.text for p in prompts]),
+        latents=torch.cat(tokens) if tokens else torch.zeros(0, 64),
+        is_text=kinds == -1,
+        is_image=kinds >= 0,
+        positions=positions,
+        block=kinds,
+        target_start=torch.tensor([start for _, _, start, _ in rows]),
+        source=None if shape is None else torch.stack([torch.zeros_like(shape) if s is None else s for s in sources]),
+    )
+
+
+def _layout(prompt: EncodedPrompt, images: list[Tensor]) -> tuple[Tensor, Tensor, int, int]:
+    """Token kinds (-1 text, k image k), positions, the target's start, and the number of images of one sample."""
+    kinds, positions, at, used = [], [], 0, 0
+    for run in prompt.layout:
+        if run is None:
+            _, height, width = images[used].shape
+            kinds.append(torch.full((height * width,), used))
+            positions.append(rope.image_positions(at, height, width))
+            at, used = at + max(height, width), used + 1
+        else:
+            kinds.append(torch.full((run,), -1))
+            positions.append(rope.text_positions(at, run))
+            at += run
+    if used != len(images):
+        raise QI2Error(f"the prompt has places for {used} images but {len(images)} references were given; encode it with the same references")
+    return torch.cat(kinds), torch.cat(positions), at, used

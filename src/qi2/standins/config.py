@@ -1,0 +1,32 @@
+"""Parameters of the stand-ins: where a pretrained model is, or how to train a small one. Torch-free."""
+
+from dataclasses import dataclass, field
+
+from qi2.standins.filters_config import ClipConfig, NSFWConfig
+
+
+@dataclass
+class VLMConfig:
+    """Condition encoder. ``path`` is a Qwen3-VL folder or hub id; empty trains the tiny stand-in described below."""
+
+    path: str = ""
+    vocabulary: int = 512
+    width: int = 96
+    layers: int = 3
+    heads: int = 4
+    vision_layers: int = 2
+    ahead: int = 12  # tokens of the structured caption predicted at once from the end of the prompt (training only)
+    steps: int = 300
+    batch_size: int = 64
+    lr: float = 3e-3
+    muon_lr: float = 8e-3
+    weight_decay: float = 1e-2
+
+
+@dataclass
+class StandinsConfig:
+    """Models that would come pretrained; each is trained small by the line where its path is empty."""
+
+    vlm: VLMConfig = field(default_factory=VLMConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    nsfw: NSFWConfig = field(default_factory=NSFWConfig)

@@ -1,0 +1,19 @@
+"""Parameters of the optimisers. Torch-free."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class OptimizerConfig:
+    """name: ``adam`` or ``muon``. Weight decay and clipping: report Table 2. Betas are ours (not in the report)."""
+
+    name: str = "adam"
+    lr: float = 1e-4
+    adam_lr: float = 1e-3  # muon only: rate of the parameters that are not hidden matrices
+    weight_decay: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    momentum: float = 0.95  # muon only
+    warmup: int = 20
+    decay_share: float = 0.4  # linear decay to ``floor`` over this last share of the steps
+    floor: float = 0.05
+    clip: float = 1.0
