@@ -5,9 +5,11 @@ asking for more prompts keeps the earlier ones. An item carries its exact truth 
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from PIL import Image
 
@@ -20,6 +22,7 @@ from qi2.data.world.scene import Scene
 from qi2.evaluation.config import EvaluateConfig
 
 SPLIT = "heldout"
+ATTEMPTS = 20  # draws per wanted scene before a kind counts as exhausted
 
 
 @dataclass(frozen=True)
@@ -53,33 +56,51 @@ class EditItem:
 
 
 def t2i_suite(config: EvaluateConfig) -> list[T2IItem]:
-    """``prompts_per_kind`` held-out prompts of every kind, ordered by index and then kind, so that any prefix is mixed."""
-    return [_t2i_item(config.seed, kind, index) for index in range(config.prompts_per_kind) for kind in config.kinds]
+    """``prompts_per_kind`` held-out prompts of every kind, no scene twice, ordered by index and then kind: any prefix is mixed."""
+    return _interleave([_scenes(config.seed, kind, config.prompts_per_kind, "t2i") for kind in config.kinds])
+
+
+def vae_suite(config: EvaluateConfig) -> list[T2IItem]:
+    """``vae_world`` held-out scenes over all kinds, in the same order as the prompts but from other random numbers."""
+    share = -(-config.vae_world // len(config.kinds))
+    return _interleave([_scenes(config.seed, kind, share, "vae") for kind in config.kinds])[: config.vae_world]
 
 
 def edit_suite(config: EvaluateConfig) -> list[EditItem]:
     """``edits_per_kind`` held-out edits of every kind, ordered by index and then kind."""
-    return [_edit_item(config.seed, kind, index) for index in range(config.edits_per_kind) for kind in config.edit_kinds]
+    return _interleave([_edits(config.seed, kind, config.edits_per_kind) for kind in config.edit_kinds])
 
 
-def vae_suite(config: EvaluateConfig) -> list[T2IItem]:
-    """``vae_world`` held-out scenes over all kinds, disjoint in randomness from the prompts."""
-    kinds = config.kinds
-    return [_t2i_item(config.seed, kinds[i % len(kinds)], i, "vae") for i in range(config.vae_world)]
-
-
-def fingerprint(items: Sequence[T2IItem | EditItem]) -> str:
+def fingerprint(items: Sequence[T2IItem] | Sequence[EditItem]) -> str:
     """SHA-256 over ids, prompts and seeds: two results compare only where their suites have the same one."""
     text = json.dumps([[item.id, item.prompt, item.noise_seed] for item in items])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _t2i_item(seed: int, kind: str, index: int, suite: str = "t2i") -> T2IItem:
-    rng = numpy_rng(seed, f"evaluate/{suite}/{kind}", index)
-    scene = sample_scene(rng, kind, split=SPLIT)
-    return T2IItem(f"{kind}-{index}", kind, captions(scene, rng, 1)[0], scene, key(seed, f"evaluate/noise/{suite}/{kind}", index))
+def _scenes(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:
+    """Up to ``n`` different scenes; fewer where the kind has no further one."""
+    items: dict[Scene, T2IItem] = {}
+    for index in range(n * ATTEMPTS):
+        rng = numpy_rng(seed, f"evaluate/{suite}/{kind}", index)
+        scene = sample_scene(rng, kind, split=SPLIT)
+        if scene not in items:
+            noise = key(seed, f"evaluate/{suite}/noise/{kind}", index)
+            items[scene] = T2IItem(f"{kind}-{len(items)}", kind, captions(scene, rng, 1)[0], scene, noise)
+        if len(items) == n:
+            break
+    return list(items.values())
 
 
-def _edit_item(seed: int, kind: str, index: int) -> EditItem:
-    edit = sample_edit(numpy_rng(seed, f"evaluate/edit/{kind}", index), kind, SPLIT)
-    return EditItem(f"{kind}-{index}", kind, edit.instruction, edit, key(seed, f"evaluate/noise/edit/{kind}", index))
+def _edits(seed: int, kind: str, n: int) -> list[EditItem]:
+    items = []
+    for index in range(n):
+        edit = sample_edit(numpy_rng(seed, f"evaluate/edit/{kind}", index), kind, SPLIT)
+        items.append(EditItem(f"{kind}-{index}", kind, edit.instruction, edit, key(seed, f"evaluate/edit/noise/{kind}", index)))
+    return items
+
+
+Item = TypeVar("Item")
+
+
+def _interleave(groups: Sequence[Sequence[Item]]) -> list[Item]:
+    return [item for row in itertools.zip_longest(*groups) for item in row if item is not None]

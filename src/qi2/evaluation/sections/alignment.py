@@ -1,0 +1,71 @@
+"""Reward models, what reinforcement learning changed (report 4.2), and the few-step student (report 4.3)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qi2.evaluation.bootstrap import Figure
+from qi2.evaluation.charts import short, whisker
+from qi2.evaluation.models import LABELS
+from qi2.evaluation.report_html import missing, number, table
+from qi2.evaluation.run_folder import RunFolder
+from qi2.evaluation.sections.chain import by_kind, grid, measured
+from qi2.evaluation.summary import reward_figures
+
+FEW_STEP = ("teacher", "distill", "teacher_4step", "untrained_4step")
+PROMPTS = 6  # shown beside each other
+
+
+def rewards(run: RunFolder) -> str:
+    """The reward models on held-out pairs."""
+    rows = [[name.split("/")[1], *measured(f, 0.5), str(f.n or "–")] for name, f in reward_figures(run.metrics("rewards")).items()]
+    if not rows:
+        return missing("Reward models", "rewards")
+    note = "<p>How often each model prefers the better one of a held-out pair; the world knows which one that is.</p>"
+    return note + table(["reward", "accuracy", "0.5 … 1", "pairs"], rows)
+
+
+def gain(run: RunFolder) -> str:
+    """Paired difference of RL and its start, over all prompts and by kind."""
+    if "rl/gain" not in run.figures:
+        return missing("Gains of reinforcement learning", "rlhf")
+    prefix = "rl/gain_by_kind/"
+    gains = [("all", run.figures["rl/gain"])]
+    gains += [(key.removeprefix(prefix), figure) for key, figure in run.figures.items() if key.startswith(prefix)]
+    low, high = _scale([figure for _, figure in gains])
+    rows = [[name, number(f, 3, sign=True), whisker(f, low, high, 300), str(f.n)] for name, f in gains]
+    note = (
+        "<p>Paired difference of prompts fully right between RL and SFT: the same prompts, the same noise, the same sampler. "
+        "An interval that contains zero shows no effect.</p>"
+    )
+    return note + table(["prompts", "RL − SFT", f"{low:+.1f} … {high:+.1f}", "n"], rows)
+
+
+def _scale(figures: Sequence[Figure]) -> tuple[float, float]:
+    """A symmetric range in whole tenths that holds every interval."""
+    reach = max(abs(end) for figure in figures for end in (figure.low, figure.high))
+    tenths = max(1, min(10, int(-(-reach * 10 // 1))))
+    return -tenths / 10, tenths / 10
+
+
+def distillation(run: RunFolder) -> str:
+    """The 4-step student beside the many-step teacher, the teacher at 4 steps, and the untrained 4-step sampler."""
+    models = [name for name in FEW_STEP if f"t2i/accuracy/{name}" in run.figures]
+    if "distill" not in models:
+        return missing("The few-step student", "distill")
+    rows = [[LABELS[m], *_effort(run.results["models"][m]), *measured(run.figures[f"t2i/accuracy/{m}"])] for m in models]
+    head = ["sampler", "steps", "guidance", "evaluations", "images / s", "prompts fully right", "0 … 1"]
+    retained = f"<p>The student keeps {number(run.figures.get('distill/retention'))} of the teacher's accuracy (ratio, paired).</p>"
+    attributes = by_kind(run, "Single attributes", "t2i/attribute", FEW_STEP)
+    return f"{table(head, rows, right=(1, 2, 3, 4))}{retained}{attributes}<h3>Same prompts, same noise</h3>{grid(run, FEW_STEP, PROMPTS)}"
+
+
+def _effort(entry: dict[str, Any]) -> list[str]:
+    speed = short(entry["images"] / entry["seconds"]) if entry.get("seconds") else "–"
+    return [str(entry["steps"]), f"{entry['guidance']:g}", str(entry["evaluations"]), speed]
+
+
+SECTIONS: list[tuple[str, str, Callable[[RunFolder], str]]] = [
+    ("rewards", "Reward models", rewards),
+    ("gain", "What RL changed", gain),
+    ("distillation", "Four steps", distillation),
+]

@@ -1,0 +1,61 @@
+"""summary.json: every figure of a run under one name, with its interval and the number of cases behind it."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from qi2.evaluation.bootstrap import Figure, exact, proportion
+from qi2.evaluation.run_folder import RunFolder
+
+TIMING = {"time/total_s": "total_s", "time/overhead_share": "overhead_share", "memory/peak_gib": "peak_gib"}
+
+
+def summarise(scale: str, seed: int, run: RunFolder) -> dict[str, Any]:
+    """``{"figures": {NAME: {"value", "low", "high", "n"}}, "scale", "seed", "revision"}``; only what was measured appears."""
+    figures = all_figures(run)
+    return {
+        "figures": {name: figures[name].to_json() for name in sorted(figures)},
+        "scale": scale,
+        "seed": seed,
+        "revision": revision(),
+    }
+
+
+def all_figures(run: RunFolder) -> dict[str, Figure]:
+    """Evaluation's figures, the reward models' accuracies and the run's timing."""
+    return {**run.figures, **reward_figures(run.metrics("rewards")), **_timing_figures(run)}
+
+
+def reward_figures(metrics: dict[str, float]) -> dict[str, Figure]:
+    """``reward/NAME/accuracy`` on held-out pairs; with the Wilson interval where the number of pairs is given as NAME/n."""
+    figures = {}
+    for key, value in metrics.items():
+        name, _, last = key.removeprefix("reward/").rpartition("/")
+        if last == "accuracy" and name:
+            prefix = key.removesuffix("accuracy")
+            pairs = int(next((metrics[prefix + n] for n in ("n", "pairs", "heldout_pairs") if prefix + n in metrics), 0))
+            figures[f"reward/{name}/accuracy"] = proportion(value, pairs) if pairs else exact(value, 0)
+    return figures
+
+
+def _timing_figures(run: RunFolder) -> dict[str, Figure]:
+    return {name: exact(run.timing[key]) for name, key in TIMING.items() if key in run.timing}
+
+
+def revision(folder: Path | None = None) -> str:
+    """The git revision, with ``+`` when tracked files differ from it; QI2_REVISION overrides; ``unknown`` outside a repository."""
+    if given := os.environ.get("QI2_REVISION"):
+        return given
+    head = _git(["rev-parse", "--short=12", "HEAD"], folder)
+    if head is None:
+        return "unknown"
+    return head + ("+" if _git(["status", "--porcelain", "--untracked-files=no"], folder) else "")
+
+
+def _git(arguments: list[str], folder: Path | None) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
