@@ -1,6 +1,6 @@
 """Captions of a scene in several phrasings, and one canonical description cell by cell.
 
-All words are lower case except the rendered ones. ``VOCABULARY`` holds every other word that captions and instructions use.
+All words are lower case except the rendered ones (``vocabulary.VOCABULARY`` lists them).
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,6 @@ import numpy as np
 
 from qi2.data.world.palette import NUMBERS, half, place
 from qi2.data.world.scene import Layout, Object, Portrait, Scene
-
-CAPTION_KINDS = ("general", "structured")
 
 _ONE = (
     "a {a} at the {pa} on a {bg} background",
@@ -77,18 +75,7 @@ _LAYOUT = (
     "an image of a {bg} page, title {t}, {l}",
     "{bg} page with {l} below the title {t}",
 )
-_TEXTURED = {"plain": "", "stripes": "striped ", "dots": "dotted ", "gradient": "shaded "}
-
-VOCABULARY = tuple(
-    "red yellow green cyan blue purple white grey pink mint black brown blond orange "
-    "circle square triangle star circles squares triangles stars one two three four first second "
-    "top bottom left right middle centre above below over striped dotted shaded "
-    "a an the of at on in is are there and with to as same none object image background word "
-    "make change colour move remove delete take away add put draw replace by it now from into "
-    "face portrait hair skin light medium dark glasses no smiling neutral sad page title line lines "
-    "photo cat eye fur wooden table coffee cup spoon rocket night sky lamps stars moon craters wall bricks grass stones "
-    "galaxies coins clock blurred handwriting formulas close".split()
-)
+TEXTURED = {"plain": "", "stripes": "striped ", "dots": "dotted ", "gradient": "shaded "}
 
 
 def captions(scene: Scene, rng: np.random.Generator, n: int = 1) -> list[str]:
@@ -135,7 +122,7 @@ def _cell(shown: Object | str | None) -> str:
 
 
 def _background(scene: Scene) -> str:
-    return _TEXTURED[scene.texture] + scene.background
+    return TEXTURED[scene.texture] + scene.background
 
 
 def _phrasings(scene: Scene) -> tuple[Sequence[str], dict[str, str]]:

@@ -17,7 +17,7 @@ from qi2.data.world.split import is_heldout
 Rng = np.random.Generator
 Region = tuple[Cell, ...] | str
 
-_PHRASES: dict[str, tuple[str, ...]] = {
+PHRASES: dict[str, tuple[str, ...]] = {
     "recolor": (
         "make the {a} {color}",
         "change the colour of the {a} to {color}",
@@ -68,7 +68,7 @@ _PHRASES: dict[str, tuple[str, ...]] = {
         "at the {to} add the object of the second image",
     ),
 }
-EDIT_KINDS = tuple(_PHRASES)
+EDIT_KINDS = tuple(PHRASES)
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def sample_edit(rng: Rng, kind: str | None = None, split: str = "train") -> Edit
         references, target, region, slots = _DRAW[kind](rng)
         heldout = is_heldout(target) or (split == "train" and any(is_heldout(scene) for scene in references))
         if split == "any" or heldout == (split == "heldout"):
-            return Edit(kind, references, target, choose(rng, _PHRASES[kind]).format(**slots), region, tuple(slots.items()))
+            return Edit(kind, references, target, choose(rng, PHRASES[kind]).format(**slots), region, tuple(slots.items()))
 
 
 def instructions(edit: Edit, rng: Rng, n: int = 1) -> list[str]:
     """``n`` phrasings of the instruction, as different as the number of phrasings allows."""
-    templates = _PHRASES[edit.kind]
+    templates = PHRASES[edit.kind]
     order: list[int] = []
     while len(order) < n:
         order += [int(i) for i in rng.permutation(len(templates))]
@@ -129,7 +129,7 @@ def instructions(edit: Edit, rng: Rng, n: int = 1) -> list[str]:
 
 def all_instructions(edit: Edit) -> list[str]:
     """The instruction in every phrasing."""
-    return [template.format(**dict(edit.slots)) for template in _PHRASES[edit.kind]]
+    return [template.format(**dict(edit.slots)) for template in PHRASES[edit.kind]]
 
 
 Parts = tuple[tuple[Scene, ...], Scene, Region, dict[str, str]]

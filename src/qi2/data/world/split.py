@@ -9,9 +9,7 @@ from qi2.data.world.scene import Scene
 
 HELDOUT_COMBOS = frozenset({("red", "star"), ("yellow", "square"), ("green", "circle"), ("blue", "triangle")})
 HELDOUT_WORDS = frozenset(
-    ALPHABET[first] + ALPHABET[(first + shift) % len(ALPHABET)]
-    for shift, count in ((3, len(ALPHABET)), (8, 8))
-    for first in range(count)
+    ALPHABET[first] + ALPHABET[(first + shift) % len(ALPHABET)] for shift, count in ((3, len(ALPHABET)), (8, 8)) for first in range(count)
 )
 HELDOUT_LAYOUT_WORDS = frozenset(LAYOUT_WORDS[::6])
 HELDOUT_FACES = frozenset({("black", "light"), ("blond", "dark")})
