@@ -1,0 +1,36 @@
+"""Parameters of ingest: what raw data is made of. Torch-free.
+
+The report gives neither data nor sizes for these; every number here is ours.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataConfig:
+    """With an empty ``source`` the procedural world and the bundled photographs are drawn; else the user's files are read."""
+
+    source: str = ""  # folder of images with .txt captions, or a .jsonl / .parquet table with image and caption columns
+    fingerprint: str = ""  # of the source's names, sizes and times; filled when the config is resolved
+    licence: str = "unknown"  # of user rows that state none
+    heldout_fraction: float = 0.02  # of user rows, chosen by a hash of the content
+    image_size: int = 256  # px of world images
+    world_images: int = 64000  # training images of the tiny kinds, no picture twice
+    world_mix: dict[str, float] = field(
+        default_factory=lambda: {"one": 0.05, "two": 0.3, "count": 0.1, "relation": 0.25, "text": 0.3}
+    )  # relative; a kind that has no further picture leaves its share to the others
+    rich_images: int = 16000  # faces, pages of text, three and four objects, in turn
+    rich_sizes: list[int] = field(default_factory=lambda: [256, 384, 512])
+    edit_pairs: int = 32000
+    edit_mix: dict[str, float] = field(
+        default_factory=lambda: {"recolor": 1.0, "move": 1.0, "add": 1.0, "remove": 1.0, "background": 1.0, "word": 1.0, "combine": 1.0}
+    )
+    photo_crops: int = 400  # of the training photographs, fewer where they have no further room
+    photo_sizes: list[int] = field(default_factory=lambda: [128, 192, 256])  # sides of crops
+    heldout_images: int = 240  # of all scene kinds, in turn
+    heldout_edits: int = 56
+    heldout_crops: int = 64  # of photographs that training never sees
+    defect_share: float = 0.06  # broken, duplicate, wrong and unsafe rows relative to the training images
+    captions_per_image: int = 3
+    shard_rows: int = 4096
+    workers: int = 2  # processes that draw and encode; the bytes do not depend on it

@@ -1,0 +1,176 @@
+"""Rows, webdataset-compatible tar shards, and their parquet sidecar.
+
+A shard holds, per row, the image file exactly as it came and its first caption (``ID.png``, ``ID.txt``). The sidecar has one line
+per row with everything else, and the place of the image inside its shard, so that any image is read without the tar's index.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageOps
+
+from qi2.core.errors import QI2Error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIDECAR = "sidecar.parquet"
+_BLOCK = 512  # bytes of a tar header
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image file with what is known about it."""
+
+    id: str
+    data: bytes
+    extension: str  # without the dot
+    captions: tuple[str, ...]
+    source: str = "world"  # world, photo, defect or user
+    task: str = "t2i"  # t2i, ti2i (captions are instructions), or reference (input picture of a ti2i row, never a target)
+    kind: str | None = None  # scene kind, edit kind, reference, or defect_NAME
+    references: tuple[str, ...] = ()  # ids
+    region: str | None = None  # JSON: cells that may change, or "background"
+    split: str = "train"  # or heldout
+    scene: str | None = None  # JSON of the scene that the picture shows
+    edit: str | None = None  # JSON of the edit
+    licence: str = "CC0-1.0"
+    caption_kind: str = "general"
+
+
+class ShardWriter:
+    """Writes rows into ``shard-NNNN.tar`` files of ``shard_rows`` rows, and the sidecar when the block ends without an error."""
+
+    def __init__(self, folder: Path, shard_rows: int = 4096) -> None:
+        self.folder, self.shard_rows = Path(folder), shard_rows
+        self._lines: list[dict[str, Any]] = []
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._tar:
+            self._tar.close()
+        if kind is None:
+            self._write_sidecar()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, row: Row) -> None:
+        """Append one row."""
+        if len(self._lines) % self.shard_rows == 0:
+            self._next_shard()
+        assert self._tar is not None
+        offset = self._add_file(f"{row.id}.{row.extension}", row.data)
+        self._add_file(f"{row.id}.txt", (row.captions[0] if row.captions else "").encode())
+        width, height, form = _header(row.data)
+        place = {"shard": Path(str(self._tar.name)).name, "offset": offset, "length": len(row.data)}
+        size = {"sha256": hashlib.sha256(row.data).hexdigest(), "width": width, "height": height, "format": form}
+        known = {name: getattr(row, name) for name in _FROM_ROW}
+        known |= {"captions": list(row.captions), "references": list(row.references)}
+        self._lines.append(known | place | size)
+
+    def _next_shard(self) -> None:
+        if self._tar:
+            self._tar.close()
+        name = f"shard-{len(self._lines) // self.shard_rows:04d}.tar"
+        self._tar = tarfile.open(self.folder / name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def _add_file(self, name: str, data: bytes) -> int:
+        """Append a file and return the offset of its bytes in the shard."""
+        assert self._tar is not None
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        offset = self._tar.offset + _BLOCK
+        self._tar.addfile(info, io.BytesIO(data))
+        return offset
+
+    def _write_sidecar(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        fields = [(name, pa.int64() if name in _INTEGERS else pa.list_(pa.string()) if name in _LISTS else pa.string()) for name in COLUMNS]
+        pq.write_table(pa.Table.from_pylist(self._lines, pa.schema(fields)), self.folder / SIDECAR)
+
+
+class Sidecar:
+    """The table of a folder of shards, and its images by id."""
+
+    def __init__(self, folder: Path, table: "pd.DataFrame") -> None:
+        self.folder, self.table = Path(folder), table
+        self._places = {
+            name: {"id": name, "shard": shard, "offset": offset, "length": length}
+            for name, shard, offset, length in zip(table["id"], table["shard"], table["offset"], table["length"], strict=True)
+        }
+
+    @staticmethod
+    def load(folder: Path) -> "Sidecar":
+        """Read the sidecar; raises QI2Error when the folder has none."""
+        import pandas as pd
+
+        path = Path(folder) / SIDECAR
+        if not path.exists():
+            raise QI2Error(f"{path} does not exist; run the ingest stage, or point to a folder that it wrote")
+        return Sidecar(folder, pd.read_parquet(path))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def image(self, name: str) -> Image.Image:
+        """The image with this id, upright RGB."""
+        if name not in self._places:
+            raise QI2Error(f"{self.folder / SIDECAR} has no row {name}")
+        return read_image(self.folder, self._places[name])
+
+
+def read_bytes(folder: Path, row: Mapping[str, Any]) -> bytes:
+    """The image file of a sidecar row exactly as it came; ``row`` needs shard, offset and length."""
+    with open(Path(folder) / row["shard"], "rb") as handle:
+        handle.seek(int(row["offset"]))
+        return handle.read(int(row["length"]))
+
+
+def read_image(folder: Path, row: Mapping[str, Any]) -> Image.Image:
+    """The image of a sidecar row as RGB, turned upright where EXIF says so.
+
+    Raises QI2Error that names the row when the file cannot be decoded; curation rejects such rows.
+    """
+    try:
+        with Image.open(io.BytesIO(read_bytes(folder, row))) as image:
+            image.load()
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise QI2Error(f"image {row.get('id', '?')} in {Path(folder) / row['shard']} cannot be decoded: {error}; curate first") from error
+
+
+def region_json(region: tuple[tuple[int, int], ...] | str) -> str:
+    """The region column: a JSON list of [row, col], or the JSON text ``"background"``."""
+    return json.dumps(region)
+
+
+def _header(data: bytes) -> tuple[int, int, str]:
+    """Width, height and format by the file's header; zeros and an empty name where it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.width, image.height, str(image.format)
+    except (OSError, ValueError, SyntaxError):
+        return 0, 0, ""
+
+
+COLUMNS = (
+    "id", "shard", "offset", "length", "sha256", "width", "height", "format", "captions", "caption_kind", "source", "task",
+    "references", "region", "kind", "split", "scene", "edit", "licence",
+)  # fmt: skip
+_INTEGERS = frozenset({"offset", "length", "width", "height"})
+_LISTS = frozenset({"captions", "references"})
+_FROM_ROW = ("id", "caption_kind", "source", "task", "region", "kind", "split", "scene", "edit", "licence")
