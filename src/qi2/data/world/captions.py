@@ -62,11 +62,11 @@ _MANY = (
     "{bg} background with {items}",
 )
 _PORTRAIT = (
-    "a {e} face with {h} hair, {s} skin{g}, {bg} background",
-    "a portrait, {h} hair, {s} skin, {e}{g}, on a {bg} background",
-    "{e} face, {s} skin, {h} hair{g}, on {bg}",
-    "a {bg} background with a {e} face, {h} hair, {s} skin{g}",
-    "portrait of a {e} face on {bg}, {s} skin, {h} hair{g}",
+    "a {e} face with {h} hair, {s} skin, {g}, {c} shirt, {bg} background",
+    "a portrait, {h} hair, {s} skin, {e}, {g}, {c} shirt, on a {bg} background",
+    "{e} face, {s} skin, {h} hair, {g}, {c} shirt, on {bg}",
+    "a {bg} background with a {e} face, {h} hair, {s} skin, {g}, {c} shirt",
+    "portrait of a {e} face on {bg}, {s} skin, {h} hair, {g}, {c} shirt",
 )
 _LAYOUT = (
     "a {bg} page with the title {t} and {l}",
@@ -98,8 +98,7 @@ def structured_caption(scene: Scene) -> str:
     background = _background(scene)
     if scene.portrait:
         face = scene.portrait
-        glasses = "glasses" if face.glasses else "no glasses"
-        return f"{background} ; {face.hair} hair , {face.skin} skin , {glasses} , {face.expression}"
+        return f"{background} ; {face.hair} hair , {face.skin} skin , {_glasses(face)} , {face.expression} , {face.shirt} shirt"
     if scene.layout:
         return f"{background} ; title {scene.layout.title} , " + " , ".join(f"line {line}" for line in scene.layout.lines)
     return f"{background} ; " + " , ".join(cell_words(scene))
@@ -149,7 +148,11 @@ def _phrasings(scene: Scene) -> tuple[Sequence[str], dict[str, str]]:
 
 
 def _face(face: Portrait) -> dict[str, str]:
-    return {"h": face.hair, "s": face.skin, "e": face.expression, "g": ", glasses" if face.glasses else ", no glasses"}
+    return {"h": face.hair, "s": face.skin, "e": face.expression, "g": _glasses(face), "c": face.shirt}
+
+
+def _glasses(face: Portrait) -> str:
+    return "glasses" if face.glasses else "no glasses"
 
 
 def _page(layout: Layout) -> dict[str, str]:

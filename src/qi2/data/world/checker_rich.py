@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qi2.data.world.palette import BACKGROUNDS, EXPRESSIONS, HAIR, INK, LAYOUT_WORDS, SKIN
+from qi2.data.world.palette import BACKGROUNDS, COLORS, EXPRESSIONS, HAIR, INK, LAYOUT_WORDS, SKIN
 from qi2.data.world.render import render
 from qi2.data.world.rich import line_mask, line_top
 from qi2.data.world.scene import Scene
@@ -26,11 +26,12 @@ _ALTERNATIVES: dict[str, Sequence[Any]] = {
     "skin": tuple(SKIN),
     "glasses": (False, True),
     "expression": EXPRESSIONS,
+    "shirt": tuple(COLORS),
 }
 
 
 def check_rich(image: Image.Image, scene: Scene) -> dict[str, bool]:
-    """``check`` of a portrait (hair, skin, glasses, expression, background) or a layout (word, count, background), with ``all``."""
+    """``check`` of a portrait (hair, skin, glasses, expression, shirt, background, face) or a layout (word, count, background)."""
     result = _check_face(image, scene) if scene.portrait else _check_page(image, scene)
     return result | {"all": all(result.values())}
 

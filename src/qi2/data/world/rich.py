@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from qi2.data.world.palette import BACKGROUNDS, HAIR, INK, RGB, SKIN
+from qi2.data.world.palette import BACKGROUNDS, COLORS, HAIR, INK, RGB, SKIN
 from qi2.data.world.render import SUPERSAMPLE, draw_text
 from qi2.data.world.scene import Layout, Portrait, Scene
 
@@ -42,7 +42,7 @@ def _texture_mask(texture: str, size: int) -> Image.Image:
 def draw_portrait(image: Image.Image, face: Portrait, offsets: dict[str, tuple[float, float]] | None = None) -> None:
     """A frontal face; ``offsets`` moves features (fractions of the size) and is used to make faces that are wrong.
 
-    Features are ``hair``, ``head``, ``left_eye``, ``right_eye``, ``glasses``, ``nose`` and ``mouth``; an offset of (2, 2) removes one.
+    Features are hair, shirt, head, left_eye, right_eye, glasses, nose and mouth; an offset of (2, 2) removes one.
     """
     moved = offsets or {}
     side = image.width * 4
@@ -83,47 +83,52 @@ def _darker(color: RGB) -> RGB:
 
 
 def _hair(pen: _Pen, face: Portrait) -> None:
-    pen.ellipse(HAIR[face.hair], 0.5, 0.42, 0.37, 0.36)
-    pen.bar(HAIR[face.hair], 0.5, 0.56, 0.37, 0.14)
+    pen.ellipse(HAIR[face.hair], 0.5, 0.37, 0.37, 0.34)
+    pen.bar(HAIR[face.hair], 0.5, 0.52, 0.37, 0.15)
+
+
+def _shirt(pen: _Pen, face: Portrait) -> None:
+    pen.ellipse(COLORS[face.shirt], 0.5, 1.06, 0.46, 0.24)
 
 
 def _head(pen: _Pen, face: Portrait) -> None:
-    pen.bar(_darker(SKIN[face.skin]), 0.5, 0.92, 0.12, 0.1)
-    pen.ellipse(SKIN[face.skin], 0.5, 0.55, 0.28, 0.34)
+    pen.bar(_darker(SKIN[face.skin]), 0.5, 0.81, 0.1, 0.08)
+    pen.ellipse(SKIN[face.skin], 0.5, 0.49, 0.28, 0.33)
 
 
 def _left_eye(pen: _Pen, face: Portrait) -> None:
-    pen.ellipse((255, 255, 255), 0.38, 0.5, 0.065, 0.045)
-    pen.ellipse(EYE, 0.38, 0.5, 0.032, 0.04)
+    pen.ellipse((255, 255, 255), 0.38, 0.45, 0.065, 0.045)
+    pen.ellipse(EYE, 0.38, 0.45, 0.032, 0.04)
 
 
 def _right_eye(pen: _Pen, face: Portrait) -> None:
-    pen.ellipse((255, 255, 255), 0.62, 0.5, 0.065, 0.045)
-    pen.ellipse(EYE, 0.62, 0.5, 0.032, 0.04)
+    pen.ellipse((255, 255, 255), 0.62, 0.45, 0.065, 0.045)
+    pen.ellipse(EYE, 0.62, 0.45, 0.032, 0.04)
 
 
 def _glasses(pen: _Pen, face: Portrait) -> None:
     if face.glasses:
-        pen.ring(FRAME, 0.38, 0.5, 0.105, 0.028)
-        pen.ring(FRAME, 0.62, 0.5, 0.105, 0.028)
-        pen.bar(FRAME, 0.5, 0.5, 0.03, 0.013)
+        pen.ring(FRAME, 0.38, 0.45, 0.105, 0.028)
+        pen.ring(FRAME, 0.62, 0.45, 0.105, 0.028)
+        pen.bar(FRAME, 0.5, 0.45, 0.03, 0.013)
 
 
 def _nose(pen: _Pen, face: Portrait) -> None:
-    pen.ellipse(_darker(SKIN[face.skin]), 0.5, 0.62, 0.03, 0.045)
+    pen.ellipse(_darker(SKIN[face.skin]), 0.5, 0.56, 0.03, 0.045)
 
 
 def _mouth(pen: _Pen, face: Portrait) -> None:
     if face.expression == "smiling":
-        pen.arc(MOUTH, 0.5, 0.68, 0.13, 0.11, 15, 165, 0.04)
+        pen.arc(MOUTH, 0.5, 0.6, 0.13, 0.11, 15, 165, 0.04)
     elif face.expression == "sad":
-        pen.arc(MOUTH, 0.5, 0.83, 0.13, 0.11, 200, 340, 0.04)
+        pen.arc(MOUTH, 0.5, 0.77, 0.13, 0.11, 200, 340, 0.04)
     else:
-        pen.bar(MOUTH, 0.5, 0.76, 0.1, 0.017)
+        pen.bar(MOUTH, 0.5, 0.69, 0.1, 0.02)
 
 
 _FEATURES = (
     ("hair", _hair),
+    ("shirt", _shirt),
     ("head", _head),
     ("left_eye", _left_eye),
     ("right_eye", _right_eye),

@@ -138,7 +138,9 @@ def _many(rng: Rng, grid: Cell) -> Scene:
 
 
 def _portrait(rng: Rng, grid: Cell) -> Scene:
-    face = Portrait(choose(rng, tuple(HAIR)), choose(rng, tuple(SKIN)), bool(rng.integers(2)), choose(rng, EXPRESSIONS))
+    face = Portrait(
+        choose(rng, tuple(HAIR)), choose(rng, tuple(SKIN)), bool(rng.integers(2)), choose(rng, EXPRESSIONS), choose(rng, tuple(COLORS))
+    )
     return replace(_empty(rng, "portrait", (1, 1)), portrait=face)
 
 

@@ -55,6 +55,7 @@ class Portrait:
     skin: str
     glasses: bool
     expression: str
+    shirt: str = "red"
 
 
 @dataclass(frozen=True)
