@@ -62,9 +62,11 @@ def make_run(
     if "distill" in stages:
         with publish(folder / "evaluate") as staging:
             _evaluation(staging)
-    timing = {name: {"compute": 40.0 + 10 * i, "import": 4.0, "evaluate": 1.0, "log": 0.4} for i, name in enumerate(stages)}
+    timing = {name: {"compute": 40.0 + 10 * i, "import": 4.0, "evaluate": 1.0, "orchestration": 0.4} for i, name in enumerate(stages)}
     total = sum(sum(parts.values()) for parts in timing.values())
-    (folder / "timing.json").write_text(json.dumps({"total_s": total, "overhead_share": 0.09, "peak_gib": 2.4, "stages": timing}))
+    (folder / "timing.json").write_text(
+        json.dumps({"total_s": total, "overhead_share": 0.09, "peak_gib": 2.4, "flow_s": 12.0, "stages": timing})
+    )
     return folder
 
 
@@ -73,7 +75,7 @@ def _stage(folder: Path, stage: str, number: int) -> None:
     reporter = FileReporter(folder)
     for step in range(0, 300, 5):
         reporter.metrics({"train/loss": 1.2 * math.exp(-step / 90) + 0.3 + 0.05 * rng.normal(), "train/lr": 0.008 * (1 - step / 300)}, step)
-    metrics: dict[str, float] = {"steps": 300 + 50 * number}
+    metrics: dict[str, float] = {f"{stage}/steps": 300 + 50 * number}
     if stage == "rewards":
         metrics = {f"reward/{name}/{key}": value for name in ("aesthetic", "alignment") for key, value in (("accuracy", 0.93), ("n", 200))}
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -85,8 +87,9 @@ def _stage(folder: Path, stage: str, number: int) -> None:
 def _curated(folder: Path) -> None:
     kept = {"in": 1000, "kept": 900, "rejected": {"broken": 20, "near_duplicate": 70, "entropy": 10}}
     (folder / "funnel.json").write_text(json.dumps({"stage1": kept, "stage2": kept | {"kept": 880, "rejected": {"broken": 120}}}))
-    (folder / "rejected" / "entropy").mkdir(parents=True)
-    Image.new("RGB", (64, 64), "gray").save(folder / "rejected" / "entropy" / "0.png")
+    (folder / "rejected").mkdir()
+    for reason, width in (("entropy", 192), ("near_duplicate", 384)):
+        Image.new("RGB", (width, 252), "gray").save(folder / "rejected" / f"{reason}_0.png")
 
 
 def _evaluation(folder: Path) -> None:

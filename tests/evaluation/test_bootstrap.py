@@ -42,6 +42,12 @@ def test_all_right_or_all_wrong_does_not_claim_certainty(value: float) -> None:
     assert figure.low <= value <= figure.high
 
 
+def test_models_that_never_differ_are_not_claimed_to_be_equal_for_certain() -> None:
+    figure = Bootstrap(0).difference(np.ones(50), np.ones(50))
+    assert figure.value == 0
+    assert -0.1 < figure.low < -0.05 < 0.05 < figure.high < 0.1
+
+
 def test_ratio_of_a_model_to_itself_is_one_and_undefined_over_zero() -> None:
     values = np.random.default_rng(3).random(60) < 0.5
     assert Bootstrap(0).ratio(values, values) == Figure(1.0, 1.0, 1.0, 60)

@@ -52,8 +52,14 @@ class Bootstrap:
         return self._figure(value, data[self._indices(len(data))].mean(axis=1), len(data))
 
     def difference(self, first: ArrayLike, second: ArrayLike) -> Figure:
-        """Mean of ``first - second`` over the same prompts, both of shape (n,)."""
+        """Mean of ``first - second`` over the same prompts, both of shape (n,).
+
+        Where right-or-wrong values never differ, the interval is that of the share of prompts that might still differ.
+        """
         a, b = _pair(first, second)
+        if np.array_equal(a, b) and set(np.unique(a)) <= {0.0, 1.0}:
+            _, differing = _wilson(0.0, len(a))
+            return Figure(0.0, -differing, differing, len(a))
         return self._figure(float((a - b).mean()), (a - b)[self._indices(len(a))].mean(axis=1), len(a))
 
     def ratio(self, first: ArrayLike, second: ArrayLike) -> Figure | None:
@@ -89,7 +95,7 @@ def proportion(value: float, n: int) -> Figure:
 def _wilson(share: float, n: int) -> tuple[float, float]:
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
 
 
 def _vector(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:

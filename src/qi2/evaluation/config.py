@@ -18,10 +18,12 @@ class EvaluateConfig:
     edit_kinds: list[str] = field(default_factory=lambda: ["recolor", "move", "add", "remove", "background", "word", "combine"])
     edits_per_kind: int = 40
     vae_world: int = 256  # held-out world images
-    vae_photos: int = 64  # held-out photographs, fewer where there are fewer
+    vae_photos: int = 64  # crops of held-out photographs
+    photo_size: int = 256  # pixels of a photograph's crop
     steps: int = 40
     chain_steps: int = 40
     few_steps: int = 4  # of the distilled student and of both baselines
     batch: int = 64
     resamples: int = 1000
-    shown: int = 10  # prompts and edits that appear in grids and in the tracker
+    shown: int = 10  # prompts and edits that appear in grids and in the report
+    tracked: int = 6  # of these, how many go to the tracker as single pictures of every model

@@ -29,6 +29,11 @@ class RunFolder:
         """The stage's flat metrics; empty where it did not run."""
         return read_json(self.path / stage / "metrics.json", {})
 
+    def steps(self, stage: str) -> float | None:
+        """Optimiser steps of a training stage."""
+        metrics = self.metrics(stage)
+        return metrics.get(f"{stage}/steps", metrics.get("steps"))
+
     def curves(self, stage: str) -> dict[str, list[tuple[float, float]]]:
         """{metric name: [(step, value), ...]} of curves.csv, in the file's order."""
         path = self.path / stage / "curves.csv"

@@ -43,7 +43,7 @@ def chain(run: RunFolder) -> str:
     """The chain's table: stage, steps, time, accuracy with interval, edits."""
     rows = []
     for stage in CHAIN:
-        seconds, steps = run.stage_seconds(stage), run.metrics(stage).get("steps")
+        seconds, steps = run.stage_seconds(stage), run.steps(stage)
         state = TITLES[stage] + ("" if run.has(stage) else ' <small class="soft">not run</small>')
         times = ["–" if steps is None else f"{steps:.0f}", "–" if seconds is None else f"{seconds:.0f} s"]
         edits = [number(run.figures.get(f"edit/done/{stage}")), number(run.figures.get(f"edit/kept_mae/{stage}"), 1)]

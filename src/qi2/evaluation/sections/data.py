@@ -33,20 +33,22 @@ def _funnel(funnel: dict[str, Any]) -> str:
         rows.append(
             [escape(name), str(stage["in"]), f"<b>{stage['kept']}</b>", f"{100 * stage['kept'] / max(stage['in'], 1):.0f}%", *counts]
         )
-    head = ["stage", "in", "kept", "share", *(escape(reason).replace("_", " ") for reason in reasons)]
+    head = ["stage", "in", "kept", "share", *map(_words, reasons)]
     return "<h3>The funnel: rejected by reason</h3>" + table(head, rows, right=range(1, len(head)))
 
 
 def _rejected(run: RunFolder) -> str:
-    folder = run.path / "curated" / "rejected"
+    """Curation's cards (``rejected/REASON_K.png``: picture, reason, scores, caption), one row per reason."""
     groups: dict[str, list[str]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".png", ".jpg")):
-        reason = path.parent.name if path.parent != folder else path.stem.rsplit("-", 1)[0]
-        shown = groups.setdefault(reason, [])
-        if len(shown) < EXAMPLES:
-            shown.append(picture(path, alt=reason))
-    rows = [[escape(reason.replace("_", " ")), f'<div class="row small">{"".join(shown)}</div>'] for reason, shown in groups.items()]
+    for path in sorted((run.path / "curated" / "rejected").glob("*.png")):
+        reason = path.stem.rpartition("_")[0]
+        groups.setdefault(reason, []).append(picture(path, alt=reason))
+    rows = [[_words(reason), f'<div class="row natural">{"".join(shown[:EXAMPLES])}</div>'] for reason, shown in groups.items()]
     return "<h3>Examples of what was rejected</h3>" + table(["", ""], rows, "pictures") if rows else ""
+
+
+def _words(reason: str) -> str:
+    return escape(reason.replace("_", " "))
 
 
 SECTIONS: list[tuple[str, str, Callable[[RunFolder], str]]] = [("curation", "What curation rejected", curation)]

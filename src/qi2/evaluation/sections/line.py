@@ -58,7 +58,7 @@ def time_spent(run: RunFolder) -> str:
     facts.append(f"peak memory {peak:.1f} GiB" if peak else "")
     by_stage = {name: run.stage_seconds(name) or 0.0 for name in stages}
     body = f"<p>{', '.join(fact for fact in facts if fact)}.</p><h3>By stage</h3>{shares(by_stage)}"
-    by_section = _by_section(stages)
+    by_section = _by_section(stages) | ({"flow": run.timing["flow_s"]} if run.timing.get("flow_s") else {})
     if not by_section:
         return body
     names = list(by_section)

@@ -1,0 +1,90 @@
+"""Draws a suite with a model: conditions are encoded once and shared by all models, the noise belongs to the item.
+
+Nothing here touches global random state, gradients or a training data loader, so evaluation inside training cannot move it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qi2.core.progress import Progress
+from qi2.core.rng import generator
+from qi2.evaluation.models import Contender
+from qi2.models.condition import ConditionEncoder, EncodedPrompt, collate, fit_reference
+from qi2.models.mmdit import MMDiT
+from qi2.models.sampler import sample, sample_renoised
+from qi2.models.vae import VAE
+
+
+@dataclass
+class EncodedSuite:
+    """A suite ready for any model: encoded prompts, reference latents (each (64, h, w)) and noise seeds, item by item."""
+
+    prompts: list[EncodedPrompt]
+    references: list[list[Tensor]]
+    noise_seeds: list[int]
+    empty: EncodedPrompt  # the unconditional branch: no text, no references
+    size: int  # pixels of the square target
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@torch.no_grad()
+def encode_suite(
+    encoder: ConditionEncoder, vae: VAE, prompts: list[str], references: list[list[Image.Image]], seeds: list[int], size: int
+) -> EncodedSuite:
+    """Encode every prompt with its reference images, resized as in training."""
+    fitted = [[fit_reference(image, size * size) for image in group] for group in references]
+    encoded = encoder.encode(["", *prompts], [[], *fitted])
+    latents = [[vae.encode(to_tensor([image]))[0] for image in group] for group in fitted]
+    return EncodedSuite(encoded[1:], latents, seeds, encoded[0], size)
+
+
+@torch.no_grad()
+def draw(model: MMDiT, contender: Contender, suite: EncodedSuite, vae: VAE, shift: float, batch: int) -> list[Image.Image]:
+    """One picture per item, in the suite's order."""
+    guidance = contender.edit_guidance if any(suite.references) else contender.guidance
+    pictures: list[Image.Image] = []
+    with Progress(f"evaluate {contender.name}", len(suite), "image") as progress:
+        for items in _batches(len(suite), batch):
+            latents = _latents(model, contender, suite, items, guidance, shift)
+            pictures += to_images(vae.decode(latents))
+            progress.update(len(items))
+    return pictures
+
+
+def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: range, guidance: float, shift: float) -> Tensor:
+    prefix = model.encode_condition(collate([suite.prompts[i] for i in items], [suite.references[i] for i in items]))
+    noises = [_noise(suite, items, step, model.config.latent_channels) for step in range(contender.steps if contender.renoise else 1)]
+    if contender.renoise:
+        return sample_renoised(model, noises, prefix, shift)
+    unconditional = None
+    if guidance != 1:
+        unconditional = model.encode_condition(collate([suite.empty], [[]])).repeat(len(items))
+    return sample(model, noises[0], prefix, unconditional, contender.steps, guidance, shift)
+
+
+def _noise(suite: EncodedSuite, items: range, step: int, channels: int) -> Tensor:
+    shape, seeds = (channels, suite.size // 16, suite.size // 16), suite.noise_seeds
+    return torch.stack([torch.randn(shape, generator=generator(seeds[i], "noise", step)) for i in items])
+
+
+def _batches(total: int, batch: int) -> Iterator[range]:
+    return (range(start, min(start + batch, total)) for start in range(0, total, batch))
+
+
+def to_tensor(images: Sequence[Image.Image]) -> Tensor:
+    """RGB images of one size to (B, 3, H, W) in [-1, 1]."""
+    pixels = np.stack([np.asarray(image.convert("RGB")) for image in images])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_images(pixels: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] to RGB images."""
+    array = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(image) for image in array]
