@@ -1,0 +1,44 @@
+"""Every night: champion and challenger on the fixed held-out suites, against the night before."""
+
+import json
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+
+from flows import steps
+from flows.line import Scale
+from tasks import nightly, tracking
+
+
+@flow(name="nightly-eval", flow_run_name="nightly-eval-{scale}")
+def nightly_eval(scale: Scale = "tiny") -> dict[str, Any]:
+    """Evaluate the registry's champion and challenger, log to MLflow, and say what changed since the last evaluation.
+
+    Works in a folder of its own: neither dvc.lock nor the results of the line are touched.
+    """
+    result = evaluate_registered(scale)
+    if result["models"]:
+        say_what_changed(scale, result)
+    else:
+        get_run_logger().info("the registry has no champion and no challenger of scale %s; nothing to evaluate", scale)
+    return result
+
+
+@task(retries=1, retry_delay_seconds=30, cache_policy=NO_CACHE)
+def evaluate_registered(scale: str) -> dict[str, Any]:
+    """Run the evaluation in a process of its own and return what it wrote."""
+    steps.call("nightly", scale, QI2_FLOW_RUN=str(flow_run.id))
+    return dict(json.loads(nightly.result_file(scale).read_text()))
+
+
+@task(cache_policy=NO_CACHE)
+def say_what_changed(scale: str, result: dict[str, Any]) -> None:
+    """A table of all figures beside those of the night before, and one sentence."""
+    create_table_artifact(table=result["rows"], key=f"nightly-{scale}", description=result["verdict"])
+    create_markdown_artifact(markdown=f"### Nightly evaluation, {scale}\n\n{result['verdict']}", key=f"nightly-verdict-{scale}")
+    link = tracking.run_link(result["mlflow_run"], result["experiment"])
+    create_link_artifact(link=link, link_text="MLflow run of this night", key=f"nightly-mlflow-{scale}")
+    get_run_logger().info(result["verdict"])

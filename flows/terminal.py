@@ -1,0 +1,147 @@
+"""What ``make run`` shows: one line per stage with percent, rate and time left; at the end a table, paths and addresses."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import settings
+
+QUIET_S = 15.0
+HEADLINES = (
+    "vae/psnr_world",
+    "vae/ceiling",
+    "t2i/accuracy/pretrain",
+    "t2i/accuracy/continual",
+    "t2i/accuracy/sft",
+    "t2i/accuracy/rlhf",
+    "t2i/accuracy/distill",
+    "edit/done/sft",
+    "edit/done/distill",
+)
+
+
+class Screen:
+    """Prints a run's progress: rewrites one line on a terminal, and prints a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stdout.isatty()
+        self.started = time.monotonic()
+        self.stage: dict[str, Any] | None = None
+        self.stage_started = self.started
+        self.last: dict[str, Any] = {}
+        self.printed = 0.0
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Take in one line of the progress file."""
+        kind = event.get("event")
+        if kind == "stage":
+            self._stage(event)
+        elif kind == "failed":
+            self._line("failed")
+        elif kind is None:
+            self.last = event
+
+    def _stage(self, event: dict[str, Any]) -> None:
+        head = f"[{event['index']:2}/{event['of']}] {event['name']:10}"
+        if event["state"] == "reused":
+            self._line(f"{head} unchanged")
+        elif event["state"] == "started":
+            self.stage, self.last, self.stage_started = event, {}, time.monotonic()
+            if not self.live:
+                self._line(f"{head} started")
+        else:
+            self._line(f"{head} done in {clock(time.monotonic() - self.stage_started)}")
+            self.stage = None
+
+    def tick(self, state: str) -> None:
+        """Show where the run stands."""
+        text = self._status(state)
+        if self.live:
+            sys.stdout.write(f"\r\033[K{text}")
+            sys.stdout.flush()
+        elif time.monotonic() - self.printed > QUIET_S:
+            self._line(text)
+
+    def _status(self, state: str) -> str:
+        total = clock(time.monotonic() - self.started)
+        if self.stage is None:
+            return f"{state.lower()} ... total {total}"
+        head = f"[{self.stage['index']:2}/{self.stage['of']}] {self.stage['name']:10}"
+        if not self.last:
+            return f"{head} starting ... total {total}"
+        share = 100 * self.last["done"] / self.last["total"]
+        left = "?" if self.last.get("eta_s") is None else clock(self.last["eta_s"])
+        counts = f"{self.last['done']}/{self.last['total']}"
+        return f"{head} {self.last['label']} {share:3.0f}% {counts} {self.last['rate']:.1f}/s, left {left}, total {total}"
+
+    def _line(self, text: str) -> None:
+        start = "\r\033[K" if self.live else ""
+        print(f"{start}{text}", flush=True)
+        self.printed = time.monotonic()
+
+    def close(self) -> None:
+        """Clear the live line."""
+        if self.live:
+            sys.stdout.write("\r\033[K")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def summary(scale: str, run_id: str, state: Mapping[str, Any], seconds: float) -> None:
+    """The last lines of a run: figures, time, promotion, report, addresses."""
+    runs = settings.ROOT / settings.runs_folder(scale)
+    if state["type"] != "COMPLETED":
+        print(f"\nThe run ended {state['name']}: {state.get('message') or ''}")
+        print(f"Logs: {settings.prefect_url()}/runs/flow-run/{run_id} and {_relative(runs / 'logs')}/")
+        return
+    print(f"\n{scale}: completed in {clock(seconds)}")
+    _figures(runs)
+    _time(runs)
+    _promotion(runs)
+    report = runs / "report" / "index.html"
+    if report.exists():
+        print(f"\nreport   {_relative(report)}\nfigures  {_relative(report.with_name('summary.json'))}")
+    print(f"Prefect  {settings.prefect_url()}/runs/flow-run/{run_id}\nMLflow   {settings.mlflow_url()}")
+
+
+def _figures(runs: Path) -> None:
+    figures = _read(runs / "report" / "summary.json").get("figures", {})
+    names = [name for name in HEADLINES if name in figures] + [name for name in figures if name.startswith("reward/")]
+    if names:
+        print(f"\n{'figure':34} {'value':>8}   95% interval        n")
+    for name in names:
+        figure = figures[name]
+        print(f"{name:34} {figure['value']:8.3f}   [{figure['low']:.3f}, {figure['high']:.3f}]  {figure['n']:6}")
+
+
+def _time(runs: Path) -> None:
+    timing = _read(runs / "timing.json")
+    if not timing:
+        return
+    print(f"\n{'stage':12} {'compute':>9} {'evaluate':>9} {'imports':>9} {'orchestr.':>9}   seconds")
+    for name, part in timing["stages"].items():
+        print(f"{name:12} {part['compute']:9.1f} {part['evaluate']:9.1f} {part['import']:9.1f} {part['orchestration']:9.1f}")
+    print(f"flow {timing['flow_s']:.1f} s; whole line {clock(timing['total_s'])}, of it useful compute {clock(timing['compute_s'])};", end=" ")
+    print(f"overhead {100 * timing['overhead_share']:.1f}%, peak memory {timing['peak_gib']:.2f} GiB")
+
+
+def _promotion(runs: Path) -> None:
+    decision = _read(runs / "promotion.json")
+    if decision:
+        print(f"\n{decision['model']} version {decision['version']}: {decision['outcome']} ({'; '.join(decision['reasons'])})")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(settings.ROOT))

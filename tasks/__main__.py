@@ -1,0 +1,41 @@
+"""``python -m tasks STAGE --scale SCALE``: what the commands of dvc.yaml call, and the steps that follow the DAG."""
+
+import argparse
+import sys
+
+from qi2.core.errors import QI2Error
+from tasks import settings
+
+AFTER = {"gate": "checks", "promote": "promote", "report": "report", "nightly": "nightly"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks", description=__doc__)
+    parser.add_argument("stage", help=f"a stage of dvc.yaml, or one of {', '.join(AFTER)}")
+    parser.add_argument("--scale", default="tiny", choices=settings.SCALES)
+    given = parser.parse_args(arguments)
+    try:
+        _dispatch(given.stage, given.scale)
+    except QI2Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _dispatch(stage: str, scale: str) -> None:
+    if stage == "config":
+        from tasks import config
+
+        config.write(scale)
+    elif stage in AFTER:
+        import importlib
+
+        importlib.import_module(f"tasks.{AFTER[stage]}").main(scale)
+    else:
+        from tasks import stage as runner
+
+        runner.run(stage, scale)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

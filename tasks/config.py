@@ -1,0 +1,89 @@
+"""Stage `config`: resolves a scale's configuration into ``conf/resolved/SCALE.yaml``, whose keys the other stages depend on.
+
+Layers: dataclass defaults, ``conf/base.yaml``, ``conf/scale/SCALE.yaml``, then ``conf/local/SCALE.yaml`` (the overrides of the last run).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qi2.config import as_dict, load
+from qi2.core.errors import QI2Error
+from qi2.recipe import Recipe
+from tasks import settings
+
+INPUTS = "inputs"
+
+
+def resolved_path(scale: str, root: Path = settings.ROOT) -> Path:
+    """Where the resolved configuration of a scale stands."""
+    return root / "conf" / "resolved" / f"{scale}.yaml"
+
+
+def write_overrides(scale: str, overrides: Mapping[str, Any] | None, root: Path = settings.ROOT) -> None:
+    """Make ``overrides`` (nested, or with dotted keys) the scale's local layer; none clears it."""
+    path = root / "conf" / "local" / f"{scale}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(nested(overrides or {}), sort_keys=False) if overrides else ""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"sft.steps": 9}`` to ``{"sft": {"steps": 9}}``; raises QI2Error when a key is both a value and a section."""
+    result: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, last = str(key).split(".")
+        node = result
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise QI2Error(f"override {key}: {section} has a value and cannot have keys of its own")
+        child = nested(value) if isinstance(value, Mapping) else value
+        node[last] = {**node[last], **child} if isinstance(child, dict) and isinstance(node.get(last), dict) else child
+    return result
+
+
+def resolve(scale: str, root: Path = settings.ROOT) -> dict[str, Any]:
+    """The whole configuration as nested dictionaries, plus ``inputs``: fingerprints of what lies outside the project."""
+    optional = [root / "conf" / "base.yaml", root / "conf" / "local" / f"{scale}.yaml"]
+    base, local = ([path] if path.exists() else [] for path in optional)
+    recipe = load(Recipe, [*base, root / "conf" / "scale" / f"{scale}.yaml", *local])
+    values = as_dict(recipe)
+    source = values.get("data", {}).get("source")
+    return {**values, INPUTS: {"source": fingerprint(Path(source)) if source else None}}
+
+
+def fingerprint(source: Path) -> str:
+    """A hash of the names, sizes and modification times of a user's files. Raises QI2Error when there is nothing."""
+    if not source.exists():
+        raise QI2Error(f"data.source={source} does not exist; name a folder of images with captions")
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        facts = path.stat()
+        digest.update(f"{path.relative_to(source)}|{facts.st_size}|{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def write(scale: str, root: Path = settings.ROOT) -> dict[str, Any]:
+    """Resolve and write; the file is replaced only when its content differs."""
+    values, path = resolve(scale, root), resolved_path(scale, root)
+    text = yaml.safe_dump(values, sort_keys=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+    return values
+
+
+def read(scale: str, root: Path = settings.ROOT) -> Recipe:
+    """The recipe that ``conf/resolved/SCALE.yaml`` holds."""
+    path = resolved_path(scale, root)
+    if not path.exists():
+        write(scale, root)
+    values = yaml.safe_load(path.read_text())
+    values.pop(INPUTS, None)
+    return load(Recipe, [values])

@@ -1,0 +1,13 @@
+"""Stage `evaluate`: every model on held-out prompts with exact checkers."""
+
+from pathlib import Path
+
+from qi2.evaluation.evaluate import evaluate
+from qi2.core.reporter import Reporter
+from qi2.recipe import Recipe
+
+OUT = "evaluate"
+
+
+def run(recipe: Recipe, runs: Path, out: Path, reporter: Reporter) -> None:
+    evaluate(recipe, runs, out, reporter)

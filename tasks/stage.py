@@ -1,0 +1,160 @@
+"""Runs one stage of dvc.yaml in this process: resolved config in, one qi2 call, and what happened as events, metrics and timings."""
+
+import csv
+import hashlib
+import importlib
+import json
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from qi2.config import flatten
+from qi2.core.publish import MANIFEST, file_sha256
+from qi2.core.timing import Timer
+from qi2.evaluation.summary import revision
+from tasks import config, settings
+from tasks.events import EventReporter
+
+EVENTS, FLOW_PID, FLOW_RUN = "QI2_EVENTS", "QI2_FLOW_PID", "PREFECT__FLOW_RUN_ID"
+
+
+def events_folder(scale: str, stage: str) -> Path:
+    """Where a running stage leaves its events."""
+    return settings.ROOT / settings.runs_folder(scale) / ".events" / stage
+
+
+def run(stage: str, scale: str) -> None:
+    """Run ``stage``; its timings are appended to ``runs/SCALE/timings.jsonl`` and its events forwarded unless a flow does that."""
+    _end_with_flow()
+    timer, started = Timer(), psutil.Process().create_time()
+    module = importlib.import_module(f"tasks.{stage}")
+    runs, recipe, entry = settings.runs_folder(scale), config.read(scale), _definition(stage, scale)
+    out = runs / module.OUT
+    _discard_foreign_checkpoints(runs / ".checkpoints" / module.OUT, _key(entry))
+    timer.seconds["import"] = time.time() - started
+    reporter = EventReporter(events_folder(scale, stage))
+    reporter.open(f"{stage}@{scale}", _tags(stage, scale, recipe.seed, entry), _params(entry))
+    status = "FAILED"
+    try:
+        with timer.section("evaluate" if stage == "evaluate" else "compute"):
+            module.run(recipe, runs, out, reporter)
+        status = "FINISHED"
+    finally:
+        values = _publish_figures(runs, stage, out) if status == "FINISHED" else {}
+        reporter.close(status, {f"final/{name}": value for name, value in values.items()})
+        if EVENTS not in os.environ:
+            _forward(scale, stage)
+    shutil.rmtree(runs / ".checkpoints" / module.OUT, ignore_errors=True)
+    _record(runs, stage, started, timer)
+
+
+def _definition(stage: str, scale: str) -> dict[str, Any]:
+    body = yaml.safe_load((settings.ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]
+    return json.loads(json.dumps(body).replace("${item}", scale))  # type: ignore[no-any-return]
+
+
+def _sections(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of the resolved configuration that the stage reads."""
+    (path, keys), *_ = entry["params"][0].items()
+    values = yaml.safe_load((settings.ROOT / path).read_text())
+    return {key: values[key] for key in keys if key in values}
+
+
+def _params(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flatten(_sections(entry)).items() if value is not None}
+
+
+def _hashes(entry: Mapping[str, Any]) -> dict[str, str]:
+    """{input: hash}: the manifest's hash of a published folder, else of the files themselves."""
+    found = {}
+    for name in entry.get("deps", []):
+        path = settings.ROOT / name
+        manifest = path / MANIFEST
+        files = [manifest] if manifest.exists() else sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        digest = hashlib.sha256("".join(file_sha256(file) for file in files if file.exists()).encode())
+        found[name] = digest.hexdigest()[:16]
+    return found
+
+
+def _key(entry: Mapping[str, Any]) -> str:
+    facts = {"params": _sections(entry), "deps": _hashes(entry)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _discard_foreign_checkpoints(folder: Path, key: str) -> None:
+    """Keep checkpoints only of a run with the same code, parameters and inputs; they are what a killed run continues from."""
+    mark = folder / "key"
+    if folder.exists() and (not mark.exists() or mark.read_text() != key):
+        print(f"{folder}: left by a run with other inputs or parameters; starting anew", file=sys.stderr)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(key)
+
+
+def _tags(stage: str, scale: str, seed: int, entry: Mapping[str, Any]) -> dict[str, str]:
+    inputs = {f"dvc.in.{name}": digest for name, digest in _hashes(entry).items() if name.startswith("runs/")}
+    return {
+        "stage": stage,
+        "scale": scale,
+        "seed": str(seed),
+        "git.revision": revision(settings.ROOT),
+        "prefect.flow_run_id": os.environ.get(FLOW_RUN, "none"),
+        **inputs,
+    }
+
+
+def _publish_figures(runs: Path, stage: str, out: Path) -> dict[str, float]:
+    """Copy metrics.json and curves.csv to where dvc.yaml expects a stage's metrics and plots; return the metrics."""
+    source = out / "metrics.json"
+    values = json.loads(source.read_text()) if source.exists() else {}
+    numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+    for folder in ("metrics", "plots"):
+        (runs / folder).mkdir(exist_ok=True)
+    (runs / "metrics" / f"{stage}.json").write_text(json.dumps(numbers, indent=1, sort_keys=True))
+    curves = out / "curves.csv"
+    if curves.exists():
+        shutil.copyfile(curves, runs / "plots" / f"{stage}.csv")
+    else:
+        with open(runs / "plots" / f"{stage}.csv", "w", newline="") as handle:
+            csv.writer(handle).writerow(["step", "name", "value"])
+    return numbers
+
+
+def _forward(scale: str, stage: str) -> None:
+    from tasks import tracking
+
+    forwarder = tracking.Forwarder(tracking.client(), events_folder(scale, stage), f"qi2-{scale}")
+    forwarder.pump()
+    forwarder.fail()
+
+
+def _record(runs: Path, stage: str, started: float, timer: Timer) -> None:
+    finished = time.time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+    seconds = {f"{name}_s": round(timer.seconds.get(name, 0.0), 2) for name in ("import", "compute", "evaluate")}
+    line = {"stage": stage, "wall_s": round(finished - started, 2), **seconds, "peak_rss_mib": round(peak), "started": started, "finished": finished}
+    with open(runs / "timings.jsonl", "a") as handle:
+        handle.write(json.dumps(line) + "\n")
+
+
+def _end_with_flow() -> None:
+    """End this process when the flow that started it is gone, so that a killed flow leaves nothing that trains on."""
+    if FLOW_PID not in os.environ:
+        return
+    flow = int(os.environ[FLOW_PID])
+
+    def watch() -> None:
+        while psutil.pid_exists(flow):
+            time.sleep(2)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,13 @@
+"""Stage `vae`: the f16c64 residual VAE."""
+
+from pathlib import Path
+
+from qi2.vae.train import train_vae
+from qi2.core.reporter import Reporter
+from qi2.recipe import Recipe
+
+OUT = "vae"
+
+
+def run(recipe: Recipe, runs: Path, out: Path, reporter: Reporter) -> None:
+    train_vae(recipe, runs / "raw", runs / "curated", runs / "standins", out, reporter)
