@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SIDECAR = "sidecar.parquet"
 _BLOCK = 512  # bytes of a tar header
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -141,15 +142,15 @@ def read_bytes(folder: Path, row: Mapping[str, Any]) -> bytes:
 
 
 def read_image(folder: Path, row: Mapping[str, Any]) -> Image.Image:
-    """The image of a sidecar row as RGB, turned upright where EXIF says so.
+    """The image of a sidecar row as RGB, turned upright where EXIF says so, transparency over white.
 
     Raises QI2Error that names the row when the file cannot be decoded; curation rejects such rows.
     """
     try:
         with Image.open(io.BytesIO(read_bytes(folder, row))) as image:
             image.load()
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
+            return _rgb(ImageOps.exif_transpose(image))
+    except _UNREADABLE as error:
         raise QI2Error(f"image {row.get('id', '?')} in {Path(folder) / row['shard']} cannot be decoded: {error}; curate first") from error
 
 
@@ -163,8 +164,15 @@ def _header(data: bytes) -> tuple[int, int, str]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.width, image.height, str(image.format)
-    except (OSError, ValueError, SyntaxError):
+    except _UNREADABLE:
         return 0, 0, ""
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 COLUMNS = (

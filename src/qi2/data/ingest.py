@@ -1,0 +1,122 @@
+"""Stage `ingest`: raw rows as shards with a sidecar, either drawn (world, defects, photographs) or read from the user's source.
+
+Nothing is judged here: broken files come through as they are and curation reports them.
+"""
+
+import hashlib
+import json
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+from qi2.core.errors import QI2Error
+from qi2.core.progress import Progress
+from qi2.core.publish import publish
+from qi2.core.reporter import Reporter
+from qi2.data.config import DataConfig
+from qi2.data.photos import photo_crops
+from qi2.data.shards import Row, ShardWriter
+from qi2.data.sources import UserRow, read_source
+from qi2.data.world.edits import EDIT_KINDS
+from qi2.data.world.examples import Item, make_rows, plan
+from qi2.data.world.scene import KINDS
+from qi2.data.world.sheet import sheet
+
+CHUNK = 256  # items per task of a worker process
+FEW = 2000  # items below which starting processes costs more than it saves
+
+
+class IngestConfig(Protocol):
+    """The part of the recipe that ingest reads."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def data(self) -> DataConfig: ...
+
+
+def ingest(cfg: IngestConfig, out: Path, reporter: Reporter) -> None:
+    """Publish shards, ``sidecar.parquet`` and ``metrics.json`` (rows and bytes by source and split) to ``out``."""
+    data = cfg.data
+    with publish(out) as folder:
+        with ShardWriter(folder, data.shard_rows) as writer:
+            rows = _user_rows(data) if data.source else chain(_world_rows(data, cfg.seed), _photo_rows(data, cfg.seed))
+            counts = _write(rows, writer)
+        if not len(writer):
+            raise QI2Error("ingest found nothing to write; set data.source, or data.world_images above 0")
+        (folder / "metrics.json").write_text(json.dumps(counts, indent=1))
+    reporter.metrics(counts, 0)
+    if not data.source:
+        reporter.image("ingest/world", sheet([*KINDS, *EDIT_KINDS], 2, min(data.image_size, 96), cfg.seed, zoom=2), 0)
+
+
+def _write(rows: Iterator[Row], writer: ShardWriter) -> dict[str, float]:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        writer.add(row)
+        counts.update(["ingest/rows", f"ingest/rows_{row.split}", f"ingest/rows_{row.source}", f"ingest/rows_{row.task}"])
+        counts["ingest/bytes"] += len(row.data)
+    return {name: float(value) for name, value in sorted(counts.items())}
+
+
+def _world_rows(data: DataConfig, seed: int) -> Iterator[Row]:
+    """The planned items in order; the bytes do not depend on the number of processes."""
+    items = plan(data, seed)
+    chunks = [(items[start : start + CHUNK], seed, data.captions_per_image) for start in range(0, len(items), CHUNK)]
+    with Progress("ingest: world", len(items), "img") as progress:
+        for chunk, rows in zip(chunks, _made(chunks, data.workers if len(items) > FEW else 0), strict=True):
+            yield from rows
+            progress.update(len(chunk[0]))
+
+
+def _made(chunks: Sequence[tuple[list[Item], int, int]], workers: int) -> Iterator[list[Row]]:
+    if workers < 2:
+        yield from map(_make_chunk, chunks)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_make_chunk, chunks)
+
+
+def _make_chunk(chunk: tuple[list[Item], int, int]) -> list[Row]:
+    items, seed, n_captions = chunk
+    return [row for item in items for row in make_rows(item, seed, n_captions)]
+
+
+def _photo_rows(data: DataConfig, seed: int) -> Iterator[Row]:
+    for split, n in (("train", data.photo_crops), ("heldout", data.heldout_crops)):
+        if n:
+            yield from photo_crops(n, data.photo_sizes, seed, split)
+
+
+def _user_rows(data: DataConfig) -> Iterator[Row]:
+    with Progress("ingest: read", 1, "img") as progress:
+        for index, given in enumerate(read_source(Path(data.source))):
+            progress.total = index + 1
+            yield from _rows_of(f"user-{index:06d}", given, data)
+            progress.update()
+
+
+def _rows_of(name: str, given: UserRow, data: DataConfig) -> Iterator[Row]:
+    """A user's row, its references first; held out by a hash of its content, so that copies land on the same side."""
+    number = int(hashlib.sha256(given.data).hexdigest()[:8], 16) / 16**8
+    split = "heldout" if number < data.heldout_fraction else "train"
+    licence = given.licence or data.licence
+    references = tuple(f"{name}-ref{i}" for i in range(len(given.references)))
+    for reference, (content, suffix) in zip(references, given.references, strict=True):
+        kind = "reference"
+        yield Row(reference, content, _extension(suffix), (), "user", kind, kind, split=split, licence=licence)
+    task, caption_kind = ("ti2i", "instruction") if references else ("t2i", "general")
+    extension = _extension(given.suffix)
+    yield Row(
+        name, given.data, extension, given.captions, "user", task, None, references, split=split, licence=licence, caption_kind=caption_kind
+    )
+
+
+def _extension(suffix: str) -> str:
+    plain = "".join(letter for letter in suffix.lower() if letter.isascii() and letter.isalnum())
+    return plain[:8] or "bin"
