@@ -15,9 +15,9 @@ class DataConfig:
     licence: str = "unknown"  # of user rows that state none
     heldout_fraction: float = 0.02  # of user rows, chosen by a hash of the content
     image_size: int = 256  # px of world images
-    world_images: int = 64000  # training images of the tiny kinds, no picture twice
+    world_images: int = 32000  # training images of the tiny kinds, no picture twice (there are about 51000)
     world_mix: dict[str, float] = field(
-        default_factory=lambda: {"one": 0.05, "two": 0.3, "count": 0.1, "relation": 0.25, "text": 0.3}
+        default_factory=lambda: {"one": 0.02, "two": 0.2, "count": 0.06, "relation": 0.2, "text": 0.52}
     )  # relative; a kind that has no further picture leaves its share to the others
     rich_images: int = 16000  # faces, pages of text, three and four objects, in turn
     rich_sizes: list[int] = field(default_factory=lambda: [256, 384, 512])

@@ -5,7 +5,7 @@ made in any process.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -96,14 +96,13 @@ class _Pictures:
 
     def __init__(self, rng: Rng) -> None:
         self.rng = rng
-        self._seen: set[Scene] = set()
+        self._seen: set[tuple[object, ...]] = set()
 
     def new(self, kind: str, split: str) -> Scene | None:
         """A scene that looks like none before, or None when the kind seems to have no further one."""
         for _ in range(MISSES):
             scene = sample_scene(self.rng, kind, split)
-            objects = tuple(sorted(scene.objects, key=lambda item: item.cell))
-            look = replace(scene, kind="", relation=None, objects=objects)
+            look = (scene.background, scene.texture, frozenset(scene.objects), scene.words, scene.portrait, scene.layout)
             if look not in self._seen:
                 self._seen.add(look)
                 return scene

@@ -1,7 +1,6 @@
 """Random scenes of a kind and a split, and the fixed prompts of the evaluation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from qi2.data.world.split import is_heldout
 
 Rng = np.random.Generator
 T = TypeVar("T")
+_COLORS, _BACKGROUNDS = tuple(COLORS), tuple(BACKGROUNDS)
 SPLITS = ("train", "heldout", "any")
 
 
@@ -41,7 +41,7 @@ def some_cells(rng: Rng, cells: Sequence[Cell], n: int) -> list[Cell]:
 
 def random_object(rng: Rng, cell: Cell) -> Object:
     """A random colour and shape in a cell."""
-    return Object(choose(rng, SHAPES), choose(rng, tuple(COLORS)), *cell)
+    return Object(choose(rng, SHAPES), choose(rng, _COLORS), *cell)
 
 
 def random_word(rng: Rng) -> str:
@@ -84,8 +84,8 @@ def _cells(grid: Cell) -> list[Cell]:
     return [(row, col) for row in range(grid[0]) for col in range(grid[1])]
 
 
-def _empty(rng: Rng, kind: str, grid: Cell) -> Scene:
-    return Scene(kind, grid, choose(rng, tuple(BACKGROUNDS)))
+def _background(rng: Rng) -> str:
+    return choose(rng, _BACKGROUNDS)
 
 
 def different_objects(rng: Rng, cells: Sequence[Cell]) -> tuple[Object, ...]:
@@ -100,17 +100,17 @@ def different_objects(rng: Rng, cells: Sequence[Cell]) -> tuple[Object, ...]:
 
 
 def _one(rng: Rng, grid: Cell) -> Scene:
-    return replace(_empty(rng, "one", grid), objects=(random_object(rng, choose(rng, _cells(grid))),))
+    return Scene("one", grid, _background(rng), (random_object(rng, choose(rng, _cells(grid))),))
 
 
 def _two(rng: Rng, grid: Cell) -> Scene:
-    return replace(_empty(rng, "two", grid), objects=different_objects(rng, sorted(some_cells(rng, _cells(grid), 2))))
+    return Scene("two", grid, _background(rng), different_objects(rng, sorted(some_cells(rng, _cells(grid), 2))))
 
 
 def _count(rng: Rng, grid: Cell) -> Scene:
     item = random_object(rng, (0, 0))
     cells = sorted(some_cells(rng, _cells(grid), int(rng.integers(2, 5))))
-    return replace(_empty(rng, "count", grid), objects=tuple(Object(item.shape, item.color, *cell) for cell in cells))
+    return Scene("count", grid, _background(rng), tuple(Object(item.shape, item.color, *cell) for cell in cells))
 
 
 def _relation(rng: Rng, grid: Cell) -> Scene:
@@ -119,7 +119,7 @@ def _relation(rng: Rng, grid: Cell) -> Scene:
     step_row, step_col = RELATIONS[relation]
     second = choose(rng, [cell for cell in _cells(grid) if 0 <= cell[0] + step_row < grid[0] and 0 <= cell[1] + step_col < grid[1]])
     first = (second[0] + step_row, second[1] + step_col)
-    return replace(_empty(rng, "relation", grid), objects=different_objects(rng, (first, second)), relation=relation)
+    return Scene("relation", grid, _background(rng), different_objects(rng, (first, second)), relation=relation)
 
 
 def _text(rng: Rng, grid: Cell) -> Scene:
@@ -127,26 +127,24 @@ def _text(rng: Rng, grid: Cell) -> Scene:
     row = int(rng.integers(grid[0]))
     others = [cell for cell in _cells(grid) if cell[0] != row]
     items = (random_object(rng, choose(rng, others)),) if rng.random() < 2 / 3 else ()
-    return replace(_empty(rng, "text", grid), words=(Word(random_word(rng), row),), objects=items)
+    return Scene("text", grid, _background(rng), items, (Word(random_word(rng), row),))
 
 
 def _many(rng: Rng, grid: Cell) -> Scene:
     """Three or four different objects on three by three cells, on a plain or textured background."""
     cells = sorted(some_cells(rng, _cells((3, 3)), int(rng.integers(3, 5))))
-    texture = choose(rng, TEXTURES)
-    return replace(_empty(rng, "many", (3, 3)), objects=different_objects(rng, cells), texture=texture)
+    return Scene("many", (3, 3), _background(rng), different_objects(rng, cells), texture=choose(rng, TEXTURES))
 
 
 def _portrait(rng: Rng, grid: Cell) -> Scene:
-    face = Portrait(
-        choose(rng, tuple(HAIR)), choose(rng, tuple(SKIN)), bool(rng.integers(2)), choose(rng, EXPRESSIONS), choose(rng, tuple(COLORS))
-    )
-    return replace(_empty(rng, "portrait", (1, 1)), portrait=face)
+    hair, skin, glasses = choose(rng, tuple(HAIR)), choose(rng, tuple(SKIN)), bool(rng.integers(2))
+    face = Portrait(hair, skin, glasses, choose(rng, EXPRESSIONS), choose(rng, _COLORS))
+    return Scene("portrait", (1, 1), _background(rng), portrait=face)
 
 
 def _layout(rng: Rng, grid: Cell) -> Scene:
     words = [LAYOUT_WORDS[int(i)] for i in rng.permutation(len(LAYOUT_WORDS))[: int(rng.integers(2, 5))]]
-    return replace(_empty(rng, "layout", (1, 1)), layout=Layout(words[0], tuple(words[1:])))
+    return Scene("layout", (1, 1), _background(rng), layout=Layout(words[0], tuple(words[1:])))
 
 
 _DRAW: dict[str, Callable[[Rng, Cell], Scene]] = {

@@ -1,7 +1,7 @@
 """The scene graph: everything that a picture of the world shows, as frozen dataclasses with a JSON round trip."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from qi2.core.errors import QI2Error
@@ -97,8 +97,8 @@ class Scene:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; fields at their default are left out."""
-        full = asdict(self)
-        return {name: value for name, value in full.items() if name == "kind" or value not in (None, ()) and value != _DEFAULTS[name]}
+        values = {name: _plain(getattr(self, name)) for name, default in _DEFAULTS.items() if getattr(self, name) != default}
+        return {"kind": self.kind} | values
 
     def to_json(self) -> str:
         """Compact JSON text."""
@@ -126,4 +126,10 @@ class Scene:
         return Scene.from_dict(json.loads(text))
 
 
-_DEFAULTS = asdict(Scene("one"))
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {name: _plain(item) for name, item in vars(value).items()} if is_dataclass(value) else value
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Scene) if field.name != "kind"}
