@@ -41,8 +41,9 @@ class CurateConfig:
     device: str = "cpu"  # of the model-based filters, e.g. "cuda"
     synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data
     synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
-    near_bits: int = 10  # candidate near-duplicates: at most this many of 192 hash bits differ
-    near_difference: float = 0.04  # confirmed: mean difference of the aligned thumbnails, of full scale 1
+    near_radius: float = 0.065  # candidates: root-mean-square difference of the coarse thumbnails, of full scale 1
+    near_layout: float = 0.24  # near-duplicate: layout difference of the aligned thumbnails (see filters/alignment.py) ...
+    near_detail: float = 0.75  # ... and their detail difference, both relative to contrast
     examples: int = 4  # rejected pictures shown per reason
     stage1: StageThresholds = field(
         default_factory=lambda: StageThresholds(

@@ -10,14 +10,14 @@ class ClipConfig:
     path: str = ""
     image_size: int = 64
     patch: int = 16
-    width: int = 96
+    width: int = 64
     layers: int = 2
     heads: int = 4
     projection: int = 64
     max_tokens: int = 40
-    images: int = 8192  # images that training may read; evenly spread over the rows
-    steps: int = 140
-    batch_size: int = 192
+    images: int = 6144  # images that training may read; evenly spread over the rows
+    steps: int = 120
+    batch_size: int = 96
     lr: float = 8e-3  # matrices (Muon)
     adam_lr: float = 2e-3  # everything else
 
@@ -26,8 +26,7 @@ class ClipConfig:
 class NSFWConfig:
     """Unsafe-image classifier. ``path`` is a folder or hub id for ViTForImageClassification; empty trains the stand-in below.
 
-    The stand-in's unsafe class is the hazard-striped image of ``qi2.data.world.defects``. It is trained on every second
-    row only (by image hash), so that its figures on the other half are held-out figures.
+    The stand-in's unsafe class is a picture with the hazard stripes of ``qi2.data.world.defects`` drawn across.
     """
 
     path: str = ""
@@ -38,6 +37,6 @@ class NSFWConfig:
     layers: int = 2
     heads: int = 4
     images: int = 2048
-    steps: int = 60
+    steps: int = 100
     batch_size: int = 64
     lr: float = 3e-3

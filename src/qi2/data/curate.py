@@ -1,0 +1,97 @@
+"""Curation (report 2.3, Figure 6): every row scored once, thresholds per training stage, everything rejected with a reason.
+
+Writes ``scores.parquet`` (all rows with scores and ``reason_stageN``, null where kept), ``stageN.parquet`` (the kept training
+rows), ``funnel.json``, ``rejected/REASON_k.png`` and ``metrics.json``. Held-out rows are scored but enter no training manifest.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qi2.core.publish import publish
+from qi2.core.reporter import Reporter
+from qi2.data import truth
+from qi2.data.curate_config import CurateConfig, thresholds
+from qi2.data.filters import exact, near
+from qi2.data.filters.models import ModelPaths
+from qi2.data.filters.registry import FILTERS
+from qi2.data.rejected import save_examples
+from qi2.data.scoring import score_rows
+from qi2.data.shards import Sidecar
+from qi2.data.stages import HELDOUT, NOT_ADMITTED, first_reason, roles, run_stages
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from qi2.recipe import Recipe
+
+
+def curate(cfg: "Recipe", raw: Path, standins: Path, out: Path, reporter: Reporter) -> None:
+    """Curate the folder ``raw`` of the ingest stage with the models in ``standins`` (or the pretrained ones of the config)."""
+    raw = Path(raw)
+    table = score(Sidecar.load(raw).table, raw, model_paths(cfg, Path(standins)), cfg.curate)
+    reasons, funnel = run_stages(table, cfg.curate, cfg.seed)
+    for name, reason in reasons.items():
+        table[f"reason_{name}"] = reason
+    metrics = flat_metrics(table, funnel)
+    with publish(out) as staging:
+        write_tables(table, staging)
+        (staging / "funnel.json").write_text(json.dumps(funnel, indent=1))
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        examples = save_examples(table, first_rejections(table), raw, staging / "rejected", cfg.curate.examples, cfg.seed)
+        reporter.metrics(metrics, 0)
+        for path in examples:
+            reporter.file(path)
+
+
+def model_paths(cfg: "Recipe", standins: Path) -> ModelPaths:
+    """The pretrained models that the config names, else the stand-ins' folders."""
+    given = cfg.standins
+    return ModelPaths(
+        tokenizer=given.vlm.path or str(standins / "vlm"),
+        clip=given.clip.path or str(standins / "clip"),
+        nsfw=given.nsfw.path or str(standins / "nsfw"),
+        nsfw_label=given.nsfw.label,
+    )
+
+
+def score(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig) -> "pd.DataFrame":
+    """The sidecar's rows with ``role`` and all score columns, duplicates included."""
+    table = rows.assign(role=roles(rows)).reset_index(drop=True)
+    table = table.join(score_rows(table, raw, paths, config))
+    others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER))
+    passes = np.equal(first_reason(table, thresholds(config)["stage1"], others), None)
+    table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
+    table["near_duplicate_of"] = near.duplicate_of(table, passes, config)
+    return table.drop(columns="thumbnail")
+
+
+def write_tables(table: "pd.DataFrame", folder: Path) -> None:
+    """``scores.parquet`` and one manifest per stage."""
+    table.to_parquet(folder / "scores.parquet", index=False)
+    stages = [column for column in table if column.startswith("reason_")]
+    for column in stages:
+        kept = table[table[column].isna()].drop(columns=stages)
+        kept.to_parquet(folder / f"{column.removeprefix('reason_')}.parquet", index=False)
+
+
+def first_rejections(table: "pd.DataFrame") -> np.ndarray:
+    """Per row the reason of the first stage that rejected it, None for rows that no stage rejected."""
+    first = np.full(len(table), None, dtype=object)
+    for column in [column for column in table if column.startswith("reason_")]:
+        reason = table[column].to_numpy(dtype=object)
+        new = np.equal(first, None) & ~np.isin(reason.astype(str), ("None", "nan", HELDOUT, NOT_ADMITTED))
+        first[new] = reason[new]
+    return first
+
+
+def flat_metrics(table: "pd.DataFrame", funnel: dict[str, Any]) -> dict[str, float]:
+    """Flat figures: in and kept per stage, rejected rows per reason, and precision and recall where the truth is known."""
+    metrics: dict[str, float] = {}
+    for name, stage in funnel.items():
+        metrics |= {f"curate/{name}/in": stage["in"], f"curate/{name}/kept": stage["kept"]}
+    names, counts = np.unique([reason for reason in first_rejections(table) if reason], return_counts=True)
+    metrics |= {f"curate/reject/{name}": int(count) for name, count in zip(names, counts, strict=True)}
+    return metrics | truth.figures(table, first_rejections(table))

@@ -1,0 +1,71 @@
+"""What a filter is: scores measured once per image, and a threshold applied per training stage.
+
+A row plays one of three roles: ``image`` (a T2I target), ``pair`` (the target of an edit, with references), or
+``reference`` (an input picture of a pair, never a target itself).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from qi2.data.curate_config import StageThresholds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IMAGE, PAIR, REFERENCE = "image", "pair", "reference"
+TARGETS = (IMAGE, PAIR)
+EVERY = (IMAGE, PAIR, REFERENCE)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded image, upright, with what its file said; derived forms are computed once, when first asked for."""
+
+    image: Image.Image  # RGB, turned upright
+    format: str
+    orientation: int  # EXIF, 1..8; 1 is upright
+    tables: dict[int, list[int]]  # JPEG quantisation tables; empty for other formats
+
+    @cached_property
+    def gray(self) -> Image.Image:
+        """Luminance, 8 bit, full size."""
+        return self.image.convert("L")
+
+    @cached_property
+    def luma(self) -> np.ndarray:
+        """Luminance as int16 (H, W), full size."""
+        return np.asarray(self.gray, dtype=np.int16)
+
+
+class Scorer(Protocol):
+    """A filter's model, loaded once per process; scores a batch of pictures with their captions."""
+
+    def score(self, images: list[Image.Image], captions: list[list[str]]) -> dict[str, np.ndarray]:
+        """Columns of one value per picture; NaN where the score does not apply (no caption)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One operator. ``name`` is the reason recorded for a rejected row.
+
+    ``measure`` gives columns from one picture; ``rejects`` reads columns and a stage's thresholds and marks bad rows.
+    """
+
+    name: str
+    roles: tuple[str, ...]
+    rejects: "Callable[[pd.DataFrame, StageThresholds], np.ndarray]"
+    measure: Callable[[Picture], dict[str, Any]] | None = None
+
+
+def outside(values: "pd.Series", low: float | None, high: float | None) -> np.ndarray:
+    """Rows whose value lies outside [low, high]; missing values and missing limits reject nothing."""
+    numbers = values.to_numpy(dtype=float, na_value=np.nan)
+    below = numbers < low if low is not None else np.zeros(len(numbers), bool)
+    above = numbers > high if high is not None else np.zeros(len(numbers), bool)
+    return np.asarray(below | above)

@@ -1,0 +1,68 @@
+"""CLIP (report 2.3, stage 1): image-text similarity of transformers' CLIPModel, against pairs that do not belong together."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from qi2.data.curate_config import StageThresholds
+from qi2.data.filters.base import IMAGE, Filter, outside
+from qi2.data.filters.models import ModelPaths, load_pretrained
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+
+class ClipScorer:
+    """A CLIPModel with its own image processor and tokenizer."""
+
+    def __init__(self, paths: ModelPaths, device: str = "cpu") -> None:
+        from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+        self.device = device
+        load = {"what": "CLIP model", "key": "standins.clip.path"}
+        self.processor = load_pretrained(AutoImageProcessor.from_pretrained, paths.clip, **load)
+        self.tokenizer = load_pretrained(AutoTokenizer.from_pretrained, paths.clip, **load)
+        self.model = load_pretrained(CLIPModel.from_pretrained, paths.clip, **load)
+        self.model.eval().to(device)
+        self.length = int(self.model.config.text_config.max_position_embeddings)
+
+    def score(self, images: list[Image.Image], captions: list[list[str]]) -> dict[str, np.ndarray]:
+        """``clip``: mean cosine -1..1 between a picture and its captions; NaN without captions."""
+        import torch
+
+        texts = [text for group in captions for text in group]
+        owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
+        if not texts:
+            return {"clip": np.full(len(images), np.nan)}
+        with torch.inference_mode():
+            cosine = (self.embed_images(images)[torch.from_numpy(owner)] * self.embed_texts(texts)).sum(-1)
+        total = np.bincount(owner, weights=cosine.cpu().numpy(), minlength=len(images))
+        count = np.bincount(owner, minlength=len(images))
+        return {"clip": np.where(count > 0, total / np.maximum(count, 1), np.nan)}
+
+    def embed_images(self, images: list[Image.Image]) -> "torch.Tensor":
+        """Unit vectors (B, D)."""
+        pixels = self.processor(images=images, return_tensors="pt")["pixel_values"].to(self.device)
+        return unit(self.model.get_image_features(pixel_values=pixels))
+
+    def embed_texts(self, texts: list[str]) -> "torch.Tensor":
+        """Unit vectors (B, D); texts are cut to the model's context."""
+        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.length, return_tensors="pt").to(self.device)
+        return unit(self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]))
+
+
+def unit(features: Any) -> "torch.Tensor":
+    """Normalised features, from a tensor or (transformers 5) from an output object that holds it as ``pooler_output``."""
+    import torch
+
+    tensor = features if isinstance(features, torch.Tensor) else features.pooler_output
+    return torch.nn.functional.normalize(tensor.float(), dim=-1)
+
+
+def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
+    return outside(table["clip"], limits.min_clip, None)
+
+
+FILTER = Filter("clip", (IMAGE,), _rejects)

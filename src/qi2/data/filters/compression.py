@@ -1,0 +1,57 @@
+"""Compression quality (report 2.3, stage 4): heavily compressed pictures, by what the file says and by what the pixels show.
+
+The quantisation tables give the quality of a JPEG; blockiness also finds a bad JPEG that was saved again in another format.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qi2.data.curate_config import StageThresholds
+from qi2.data.filters.base import TARGETS, Filter, Picture, outside
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STANDARD_SUM = 3688  # of the luminance table of the JPEG standard, annex K.1 (quality 50)
+BLOCK = 8
+
+
+def jpeg_quality(tables: dict[int, list[int]]) -> int:
+    """The libjpeg quality 1..100 whose luminance table has the same sum; 100 without tables (lossless formats)."""
+    if not tables:
+        return 100
+    scale = 100 * sum(tables[min(tables)]) / STANDARD_SUM
+    quality = (200 - scale) / 2 if scale <= 100 else 5000 / scale
+    return int(np.clip(round(quality), 1, 100))
+
+
+def blockiness(luma: np.ndarray) -> float:
+    """How much larger steps across 8-pixel block borders are than other steps, 0..1, the smaller of both directions.
+
+    Drawn edges that happen to lie on the grid mostly run in one direction; block artefacts run in both.
+    """
+    return min(_excess(luma), _excess(luma.T))
+
+
+def _excess(luma: np.ndarray) -> float:
+    steps = np.abs(np.diff(luma, axis=1)).mean(axis=0)
+    border = np.zeros(len(steps), bool)
+    border[BLOCK - 1 :: BLOCK] = True
+    if not border.any():
+        return 0.0
+    at, between = float(steps[border].mean()), float(steps[~border].mean())
+    return max(0.0, (at - between) / (at + between + 1.0))
+
+
+def measure(picture: Picture) -> dict[str, Any]:
+    """``jpeg_quality`` 1..100 and ``blockiness`` 0..1."""
+    return {"jpeg_quality": jpeg_quality(picture.tables), "blockiness": blockiness(picture.luma)}
+
+
+def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
+    low = outside(table["jpeg_quality"], limits.min_quality, None)
+    return low | outside(table["blockiness"], None, limits.max_blockiness)
+
+
+FILTER = Filter("compression", TARGETS, _rejects, measure)

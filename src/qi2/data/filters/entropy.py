@@ -1,0 +1,36 @@
+"""Entropy band (report 2.3, stage 1): abnormally little or abnormally much information.
+
+Two figures, because the luminance histogram of good photographs is as spread as that of noise: flat pictures have a low
+entropy of the histogram, noise has a high entropy of the differences between neighbours.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qi2.data.curate_config import StageThresholds
+from qi2.data.filters.base import EVERY, Filter, Picture, outside
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def bits(counts: np.ndarray) -> float:
+    """Shannon entropy of a histogram in bits."""
+    share = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(share * np.log2(share)).sum())
+
+
+def measure(picture: Picture) -> dict[str, Any]:
+    """``entropy``: luminance histogram, 0..8 bits; ``difference_entropy``: horizontal neighbour differences, 0..9 bits."""
+    luma = picture.luma
+    differences = np.bincount((luma[:, 1:] - luma[:, :-1]).ravel() + 255, minlength=511)
+    return {"entropy": bits(np.array(picture.gray.histogram())), "difference_entropy": bits(differences)}
+
+
+def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
+    flat = outside(table["entropy"], limits.min_entropy, None)
+    return flat | outside(table["difference_entropy"], None, limits.max_entropy)
+
+
+FILTER = Filter("entropy", EVERY, _rejects, measure)

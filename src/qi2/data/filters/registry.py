@@ -1,0 +1,48 @@
+"""The filters in the report's order (2.3, Figure 6). A new filter is one file, one line here, and one test."""
+
+from qi2.data.filters import (
+    aesthetic,
+    broken,
+    clip,
+    compression,
+    entropy,
+    exact,
+    near,
+    nsfw,
+    quality,
+    resolution,
+    rotation,
+    token_length,
+)
+from qi2.data.filters.base import Filter, Picture, Scorer
+from qi2.data.filters.models import ModelPaths
+
+FILTERS: tuple[Filter, ...] = (
+    broken.FILTER,
+    resolution.FILTER,
+    exact.FILTER,
+    near.FILTER,
+    nsfw.FILTER,
+    rotation.FILTER,
+    entropy.FILTER,
+    clip.FILTER,
+    token_length.FILTER,
+    quality.FILTER,
+    aesthetic.FILTER,
+    compression.FILTER,
+)
+SCORERS = (nsfw.NSFWScorer, clip.ClipScorer, token_length.TokenScorer)
+
+
+def measure(picture: Picture) -> dict[str, object]:
+    """The columns of all filters that look at one picture alone."""
+    columns: dict[str, object] = {}
+    for item in FILTERS:
+        if item.measure is not None:
+            columns |= item.measure(picture)
+    return columns
+
+
+def load_scorers(paths: ModelPaths, device: str) -> list[Scorer]:
+    """The models of the filters that need one, loaded."""
+    return [scorer(paths, device) for scorer in SCORERS]

@@ -1,0 +1,107 @@
+"""Thresholds applied to stored scores, stage by stage, as in the report's Figure 6: what enters, what leaves, and why.
+
+Stage k receives what stage k-1 kept and the rows that it newly admits (edit pairs at 2, synthetic rows at 3); so a row that
+was rejected once stays out. The first filter in the report's order that refuses a row is its reason.
+"""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qi2.core.rng import key
+from qi2.data.curate_config import CurateConfig, StageThresholds, thresholds
+from qi2.data.filters.base import IMAGE, PAIR, REFERENCE, Filter
+from qi2.data.filters.registry import FILTERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELDOUT, NOT_ADMITTED = "heldout", "not_admitted"  # not candidates of a stage
+BAD_REFERENCE, UNUSED, BALANCE = "reference", "unused_reference", "balance"
+
+
+def roles(rows: "pd.DataFrame") -> np.ndarray:
+    """``image``, ``pair`` or ``reference`` for every sidecar row."""
+    return rows["task"].map({"t2i": IMAGE, "ti2i": PAIR, "reference": REFERENCE}).to_numpy(dtype=object)
+
+
+def first_reason(table: "pd.DataFrame", limits: StageThresholds, filters: tuple[Filter, ...] = FILTERS) -> np.ndarray:
+    """Name of the first filter that refuses each row, or None; a filter judges only the roles that it is for."""
+    reason = np.full(len(table), None, dtype=object)
+    role = table["role"].to_numpy()
+    for item in filters:
+        refused = item.rejects(table, limits) & np.isin(role, item.roles)
+        reason[refused & np.equal(reason, None)] = item.name
+    return reason
+
+
+def run_stages(table: "pd.DataFrame", config: CurateConfig, seed: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reasons per stage (None: kept) and the funnel {stage: {in, rejected, kept, ...}}, with in = kept + rejected."""
+    reasons: dict[str, np.ndarray] = {}
+    funnel: dict[str, Any] = {}
+    before = np.full(len(table), NOT_ADMITTED, dtype=object)
+    for name, limits in thresholds(config).items():
+        reason = before.copy()
+        entering = _entering(table, before, limits, config)
+        reason[entering] = first_reason(table[entering], limits)
+        _check_references(table, reason)
+        if limits.balance:
+            _balance(table, reason, limits.balance, seed)
+            _check_references(table, reason)
+        reason[(table["split"] == "heldout").to_numpy()] = HELDOUT
+        funnel[name] = _summary(table, entering, reason, limits)
+        reasons[name] = before = reason
+    return reasons, funnel
+
+
+def _entering(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds, config: CurateConfig) -> np.ndarray:
+    synthetic = table["kind"].isin(config.synthetic_kinds) | table["source"].isin(config.synthetic_sources)
+    edit = table["role"] != IMAGE
+    admitted = (bool(limits.edits) | ~edit) & (bool(limits.synthetic) | ~synthetic) & (table["split"] != "heldout")
+    return np.asarray(admitted.to_numpy() & (np.equal(before, None) | (before == NOT_ADMITTED)))
+
+
+def _check_references(table: "pd.DataFrame", reason: np.ndarray) -> None:
+    """Drop pairs whose reference is not kept, then references that no kept pair uses."""
+    role, ids, references = table["role"].to_numpy(), table["id"].to_numpy(), table["references"].to_numpy()
+    kept = set(ids[np.equal(reason, None)])
+    for row in np.flatnonzero(np.equal(reason, None) & (role == PAIR)):
+        if not kept.issuperset(references[row]):
+            reason[row] = BAD_REFERENCE
+    used = {name for row in np.flatnonzero(np.equal(reason, None) & (role == PAIR)) for name in references[row]}
+    for row in np.flatnonzero(np.equal(reason, None) & (role == REFERENCE)):
+        if ids[row] not in used:
+            reason[row] = UNUSED
+
+
+def _balance(table: "pd.DataFrame", reason: np.ndarray, limit: float, seed: int) -> None:
+    """Keep at most ``limit`` times the median count of kept targets per (task, kind); which ones is random but fixed."""
+    targets = np.equal(reason, None) & (table["role"] != REFERENCE).to_numpy()
+    groups = (table["role"].astype(str) + ":" + table["kind"].fillna("").astype(str)).to_numpy()
+    names, counts = np.unique(groups[targets].astype(str), return_counts=True)
+    if not len(names):
+        return
+    most = max(1, int(limit * np.median(counts)))
+    ids = table["id"].to_numpy()
+    for name in names[counts > most]:
+        rows = np.flatnonzero(targets & (groups == name))
+        order = sorted(rows, key=lambda row: key(seed, f"balance-{ids[row]}"))
+        reason[order[most:]] = BALANCE
+
+
+def _summary(table: "pd.DataFrame", entering: np.ndarray, reason: np.ndarray, limits: StageThresholds) -> dict[str, Any]:
+    kept = entering & np.equal(reason, None)
+    names, counts = np.unique(reason[entering & ~kept].astype(str), return_counts=True)
+    rejected = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    order = [item.name for item in FILTERS] + [BAD_REFERENCE, UNUSED, BALANCE]
+    largest = [max((side for side in limits.sides or [] if side <= short), default=0) for short in table["short_side"][kept]]
+    return {
+        "in": int(entering.sum()),
+        "rejected": {name: rejected[name] for name in order if name in rejected},
+        "kept": int(kept.sum()),
+        "kept_by_role": table["role"][kept].value_counts().sort_index().to_dict(),
+        "kept_by_kind": table["kind"][kept].fillna("").value_counts().sort_index().to_dict(),
+        "kept_by_side": {str(side): largest.count(side) for side in sorted(set(largest))},
+        "thresholds": asdict(limits),
+    }
