@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
-def append(path: Path, **values: Any) -> None:
+def append(path: Path, /, **values: Any) -> None:
     """Add one line, stamped with the time in seconds since the epoch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as handle:

@@ -20,6 +20,7 @@ from tasks.jsonl import Follower
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+PARENT = "QI2_PARENT_RUN"
 BATCH_PARAMS, BATCH_METRICS = 100, 900
 
 
