@@ -44,10 +44,13 @@ class Corpus:
         records = {id(r): r for rows in self.train.values() for r in rows}.values()
         return [DESCRIBE] + [text for r in records for text in (*r.captions, r.structured)]
 
-    def draw(self, rng: np.random.Generator, step: int, n: int) -> list[Example]:
-        """``n`` examples of one task; the tasks take turns by step."""
-        tasks = sorted(self.train)
-        task = tasks[step % len(tasks)]
+    def turn(self, step: int) -> str:
+        """The task of a step: text, edit, text, image in turn (those that the data has)."""
+        turns = [task for task in ("text", "edit", "text", "image") if task in self.train]
+        return turns[step % len(turns)]
+
+    def draw(self, rng: np.random.Generator, task: str, n: int) -> list[Example]:
+        """``n`` examples of one task, their images all of one size."""
         records = self.train[task]
         size = self.sizes[int(rng.integers(len(self.sizes)))]
         return [self._example(task, records[int(i)], rng, size) for i in rng.integers(len(records), size=n)]

@@ -6,15 +6,6 @@ from qi2.training.config import OptimizerConfig
 
 
 @dataclass
-class EncodeConfig:
-    """What is computed once and read by every later stage: latents per size and the prompts' hidden states."""
-
-    sizes: list[int] = field(default_factory=lambda: [256, 512])
-    kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
-    captions: int = 2  # captions encoded per image
-
-
-@dataclass
 class StageConfig:
     """One of the report's six stages: its number (which curated manifest it reads), sizes in pixels, and length."""
 

@@ -140,15 +140,17 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(config.width, config.heads)
         self.mlp = SwiGLU(config.width, config.mlp_ratio)
+        self.gates = config.gates
 
     def forward(self, x: Tensor, modulation: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, L, width), modulation (B, 1, 4 width); ``past`` keys and values come before x's own. Returns x, keys, values."""
         scale1, gate1, scale2, gate2 = modulation.chunk(4, dim=-1)
         q, k, v = self.attention.qkv(layer_norm(x) * (1 + scale1), *angles)
         all_k, all_v = (k, v) if past is None else (torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2))
-        x = x + torch.tanh(gate1) * self.attention.attend(q, all_k, all_v, mask)
-        x = x + torch.tanh(gate2) * self.mlp(layer_norm(x) * (1 + scale2))
-        return x, k, v
+        change = self.attention.attend(q, all_k, all_v, mask)
+        x = x + (torch.tanh(gate1) * change if self.gates else change)
+        change = self.mlp(layer_norm(x) * (1 + scale2))
+        return x + (torch.tanh(gate2) * change if self.gates else change), k, v
 
 
 class MMDiT(nn.Module):
@@ -175,7 +177,7 @@ class MMDiT(nn.Module):
         self._start_quietly()
 
     def _start_quietly(self) -> None:
-        """Gates start near one half and the output at zero, so that the first steps are stable (ours)."""
+        """Modulation starts near one and the output at zero, so that the first steps are stable (ours)."""
         nn.init.normal_(self.modulation.weight, std=0.02)
         nn.init.normal_(self.norm_out.weight, std=0.02)
         nn.init.zeros_(self.proj_out.weight)

@@ -10,12 +10,13 @@ class VLMConfig:
     """Condition encoder. ``path`` is a Qwen3-VL folder or hub id; empty trains the tiny stand-in described below."""
 
     path: str = ""
+    kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
     vocabulary: int = 512
     width: int = 96
     layers: int = 3
     heads: int = 4
     vision_layers: int = 2
-    ahead: int = 12  # tokens of the structured caption predicted at once from the end of the prompt (training only)
+    fields: int = 5  # fields of the structured caption, predicted by as many tokens at the end of the prompt (training only)
     steps: int = 300
     batch_size: int = 64
     lr: float = 3e-3

@@ -1,11 +1,13 @@
 """The tiny Qwen3-VL that the line trains where no pretrained one is given, and then freezes.
 
-Three tasks in turn, all in the condition encoder's own conversation: text -> structured caption, image -> caption, and (image,
-edit instruction) -> structured caption of the result. Besides the next token, the state at the end of the prompt predicts the
-next ``ahead`` tokens at once (multi-token prediction, Gloeckle et al., 2024), so that what an image model needs to know stands
-there before any token is generated. The prediction heads are dropped after training.
+It learns three tasks, all in the condition encoder's own conversation: image -> caption by next-token prediction (so that it can
+caption), and text -> structured caption and (references, edit instruction) -> structured caption of the result by parallel
+prediction: the last tokens of the prompt's template predict the fields of the structured caption, one field each, before any token
+is generated (multi-token prediction, Gloeckle et al., 2024). What an image model needs to know then stands in the hidden states
+that it reads. The prediction head is dropped after training.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from qi2.standins.config import VLMConfig
 from qi2.standins.tokenizer import train_tokenizer
 from qi2.training.fit import StepModule, fit
 from qi2.training.config import OptimizerConfig
+
+FIELD_TOKENS = 3
 
 
 def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
@@ -56,66 +60,76 @@ def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
 
 
 class VLMModule(StepModule):
-    """Next-token and multi-token prediction of answers."""
+    """Next-token prediction of captions, parallel prediction of structured fields."""
 
     def __init__(self, encoder: ConditionEncoder, corpus: Corpus, config: VLMConfig, seed: int) -> None:
         super().__init__(config.steps)
         self.encoder, self.corpus, self.config, self.seed = encoder, corpus, config, seed
         self.model = encoder.model.requires_grad_(True)
-        self.ahead = nn.Linear(encoder.width, config.ahead * encoder.width, bias=False)
+        self.fields = nn.Linear(encoder.width, FIELD_TOKENS * encoder.width, bias=False)
 
     def batch(self, step: int) -> dict[str, Tensor]:
         draw = rng.numpy_rng(self.seed, "vlm/batch", step)
-        examples = self.corpus.draw(draw, step, self.config.batch_size)
-        return question_batch(self.encoder, examples)
+        task = self.corpus.turn(step)
+        examples = self.corpus.draw(draw, task, self.config.batch_size)
+        return caption_batch(self.encoder, examples) if task == "image" else field_batch(self.encoder, examples, self.config.fields)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        labels, last = batch.pop("labels"), batch.pop("last")
-        output = self.model.model(**batch, use_cache=False)
-        hidden = output.last_hidden_state
-        logits = self.model.lm_head(hidden)
-        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
-        ahead = F.cross_entropy(self.ahead_logits(hidden, last).flatten(0, 1), answers_after(labels, last, self.config.ahead).flatten(), ignore_index=-100)
-        self.log_dict({"vlm/loss": loss, "vlm/ahead_loss": ahead})
-        return loss + ahead
+        name, loss = ("caption", self.caption_loss(batch)) if "labels" in batch else ("fields", self.field_loss(batch))
+        self.log(f"vlm/{name}_loss", loss.detach())
+        return loss
 
-    def ahead_logits(self, hidden: Tensor, last: Tensor) -> Tensor:
-        """(B, ahead, vocabulary) from the state at the end of each prompt."""
-        state = hidden[torch.arange(len(hidden)), last]
-        return self.model.lm_head(self.ahead(state).unflatten(-1, (self.config.ahead, -1)))
+    def caption_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of the answers' tokens."""
+        labels = batch.pop("labels")
+        logits = self.model.lm_head(self.model.model(**batch, use_cache=False).last_hidden_state)
+        return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+
+    def field_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of all fields' tokens."""
+        truth = batch.pop("truth")
+        return F.cross_entropy(self.field_logits(batch).flatten(0, 2), truth.flatten(), ignore_index=-100)
+
+    def field_logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """(B, fields, FIELD_TOKENS, vocabulary) from the states of the prompt's last ``fields`` tokens."""
+        n, ends = self.config.fields, batch["attention_mask"].sum(1)
+        hidden = self.model.model(**batch, use_cache=False).last_hidden_state
+        tail = hidden[torch.arange(len(hidden))[:, None], ends[:, None] - n + torch.arange(n)]
+        return self.model.lm_head(self.fields(tail).unflatten(-1, (FIELD_TOKENS, -1)))
 
     def configure_optimizers(self) -> Any:
         settings = OptimizerConfig("muon", self.config.muon_lr, self.config.lr, self.config.weight_decay)
-        return self.scheduled(self, settings, lambda name: "embed" not in name and "ahead" not in name)
+        return self.scheduled(self, settings, lambda name: "layers" in name or "blocks" in name)
 
 
-def question_batch(encoder: ConditionEncoder, examples: Sequence[Example]) -> dict[str, Tensor]:
-    """Inputs of whole conversations, ``labels`` on the answers only, and ``last``: the index of each prompt's last token."""
-    prompts, images = [e.prompt for e in examples], [list(e.images) for e in examples]
-    inputs = encoder.batch(prompts, images, [e.answer for e in examples])
+def caption_batch(encoder: ConditionEncoder, examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Inputs of whole conversations, and ``labels`` on the answers only."""
+    inputs = encoder.batch([e.prompt for e in examples], [list(e.images) for e in examples], [e.answer for e in examples])
     answers = encoder.tokenizer([e.answer + "<|im_end|>" for e in examples]).input_ids
     ends = inputs["attention_mask"].sum(1)
-    last = ends - torch.tensor([len(a) for a in answers]) - 1
+    start = ends - torch.tensor([len(a) for a in answers])
     columns = torch.arange(inputs["input_ids"].shape[1])
-    answered = (columns > last[:, None]) & (columns < ends[:, None])
-    return inputs | {"labels": inputs["input_ids"].masked_fill(~answered, -100), "last": last}
+    answered = (columns >= start[:, None]) & (columns < ends[:, None])
+    return inputs | {"labels": inputs["input_ids"].masked_fill(~answered, -100)}
 
 
-def answers_after(labels: Tensor, last: Tensor, n: int) -> Tensor:
-    """(B, n): the first n answer tokens, -100 beyond their end."""
-    padded = F.pad(labels, (0, n + 1), value=-100)
-    return padded.gather(1, last[:, None] + 1 + torch.arange(n))
+def field_batch(encoder: ConditionEncoder, examples: Sequence[Example], fields: int) -> dict[str, Tensor]:
+    """Inputs of prompts, and ``truth`` (B, fields, FIELD_TOKENS): the token ids of the structured caption's fields."""
+    inputs = encoder.batch([e.prompt for e in examples], [list(e.images) for e in examples])
+    truth = torch.full((len(examples), fields, FIELD_TOKENS), -100)
+    for i, example in enumerate(examples):
+        texts = re.split(r" [;,] ", example.answer)[:fields]
+        for k, ids in enumerate(encoder.tokenizer([" " + text for text in texts]).input_ids):
+            truth[i, k, : len(ids)] = torch.tensor(ids[:FIELD_TOKENS])
+    return inputs | {"truth": truth}
 
 
 @torch.no_grad()
-def ahead_accuracy(module: VLMModule, examples: Sequence[Example]) -> float:
-    """Share of examples whose first ``ahead`` answer tokens are all right at the end of the prompt, before generation."""
-    batch = question_batch(module.encoder, examples)
-    labels, last = batch.pop("labels"), batch.pop("last")
-    hidden = module.model.model(**batch, use_cache=False).last_hidden_state
-    truth = answers_after(labels, last, module.config.ahead)
-    right = (module.ahead_logits(hidden, last).argmax(-1) == truth) | (truth == -100)
-    return float(right.all(1).float().mean())
+def field_accuracy(module: VLMModule, examples: Sequence[Example]) -> float:
+    """Share of examples whose fields are all right."""
+    batch = field_batch(module.encoder, examples, module.config.fields)
+    truth = batch.pop("truth")
+    return float(((module.field_logits(batch).argmax(-1) == truth) | (truth == -100)).flatten(1).all(1).float().mean())
 
 
 def train_vlm(config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
@@ -124,7 +138,7 @@ def train_vlm(config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter:
     encoder = build_vlm(config, corpus.texts())
     module = VLMModule(encoder, corpus, config, seed)
     fit(module, "vlm", reporter, checkpoints=checkpoints)
-    metrics = {f"vlm/{name}_exact": ahead_accuracy(module, examples) for name, examples in corpus.heldout().items()}
+    metrics = {f"vlm/{task}_fields": field_accuracy(module, examples) for task, examples in corpus.heldout().items() if task != "image"}
     save_vlm(encoder, out)
     return metrics
 

@@ -1,4 +1,4 @@
-"""Parameters of the optimisers. Torch-free."""
+"""Parameters of the optimisers and of the encoded samples. Torch-free."""
 
 from dataclasses import dataclass, field
 
@@ -17,3 +17,12 @@ class OptimizerConfig:
     decay_share: float = 0.4  # linear decay to ``floor`` over this last share of the steps
     floor: float = 0.05
     clip: float = 1.0
+
+
+@dataclass
+class EncodeConfig:
+    """What is computed once and read by every later stage: latents per size and the prompts' hidden states."""
+
+    sizes: list[int] = field(default_factory=lambda: [256, 512])
+    kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
+    captions: int = 2  # captions encoded per image

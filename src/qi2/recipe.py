@@ -1,0 +1,37 @@
+"""The whole configuration of the line: one dataclass per component, defaults beside their code. Torch-free."""
+
+from dataclasses import dataclass, field
+
+from qi2.data.config import DataConfig
+from qi2.data.curate_config import CurateConfig
+from qi2.distill.config import DistillConfig
+from qi2.evaluation.config import EvaluateConfig
+from qi2.mmdit.config import PhaseConfig
+from qi2.models.config import MMDiTConfig, SamplerConfig
+from qi2.rewards.config import RewardsConfig
+from qi2.rlhf.config import RLHFConfig
+from qi2.standins.config import StandinsConfig
+from qi2.training.config import EncodeConfig
+from qi2.vae.config import VAEConfig
+
+
+@dataclass
+class Recipe:
+    """What ``conf/`` may set. A scale is a set of differences; code never asks which scale it runs at."""
+
+    scale: str = "small"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    standins: StandinsConfig = field(default_factory=StandinsConfig)
+    curate: CurateConfig = field(default_factory=CurateConfig)
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    mmdit: MMDiTConfig = field(default_factory=MMDiTConfig)
+    pretrain: PhaseConfig = field(default_factory=PhaseConfig)
+    continual: PhaseConfig = field(default_factory=PhaseConfig)
+    sft: PhaseConfig = field(default_factory=PhaseConfig)
+    rewards: RewardsConfig = field(default_factory=RewardsConfig)
+    rlhf: RLHFConfig = field(default_factory=RLHFConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -1,0 +1,61 @@
+"""Stage `vlm`: give every later stage a condition encoder, a CLIP and an NSFW classifier, pretrained or trained small here."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qi2.core.publish import publish
+from qi2.core.reporter import FileReporter, Reporter, Reporters
+from qi2.data.corpus import Corpus, Record, record
+from qi2.data.shards import Sidecar
+from qi2.models.condition import POINTER
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from qi2.recipe import Recipe
+
+LARGEST = 128  # pixels: larger raw images are of no use to the tiny Qwen3-VL
+
+
+def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
+    """Write ``vlm``, ``clip`` and ``nsfw`` folders to ``out``; where a path is configured, a pointer file instead."""
+    from qi2.standins.clip import train_clip
+    from qi2.standins.nsfw import train_nsfw
+    from qi2.standins.vlm import train_vlm
+
+    side = Sidecar.load(raw)
+    metrics: dict[str, float] = {}
+    with publish(out) as staging:
+        reporters = Reporters(reporter, FileReporter(staging))
+        if not _point(staging / "vlm", cfg.standins.vlm.path):
+            corpus = build_corpus(side, cfg.standins.vlm.kinds)
+            metrics |= train_vlm(cfg.standins.vlm, corpus, staging / "vlm", cfg.seed, reporters, checkpoints)
+        if not _point(staging / "clip", cfg.standins.clip.path):
+            train_clip(cfg, side.table, raw, staging / "vlm", staging / "clip", reporters)
+        if not _point(staging / "nsfw", cfg.standins.nsfw.path):
+            train_nsfw(cfg, side.table, raw, staging / "nsfw", reporters)
+        reporters.metrics(metrics, 0)
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return metrics
+
+
+def _point(folder: Path, path: str) -> bool:
+    if path:
+        folder.mkdir(parents=True)
+        (folder / POINTER).write_text(json.dumps({"path": path}))
+    return bool(path)
+
+
+def build_corpus(side: Sidecar, kinds: list[str]) -> Corpus:
+    """Examples from the raw rows that are neither planted defects nor too large; of the scene kinds named, or all."""
+    table = side.table
+    sound = (table["source"] != "defect") & (table["task"] != "reference") & table["width"].between(1, LARGEST) & table["height"].between(1, LARGEST)
+    named = table["kind"].isin(kinds) | (table["task"] == "ti2i") if kinds else sound
+    chosen = table[sound & named & (table["captions"].map(len) > 0)]
+    return Corpus(_records(chosen[chosen["split"] == "train"]), _records(chosen[chosen["split"] == "heldout"]), side.image)
+
+
+def _records(table: "pd.DataFrame") -> list[Record]:
+    rows: list[dict[str, Any]] = table[["id", "captions", "scene", "edit", "references"]].to_dict("records")
+    return [record(row["captions"], row["scene"], row["edit"], row["id"], row["references"]) for row in rows]

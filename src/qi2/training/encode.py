@@ -1,0 +1,108 @@
+"""Stage `encode`: latents and condition features of all curated samples, computed once.
+
+VAE and condition encoder are frozen from here on, so every later stage reads the same numbers instead of computing them again.
+Images are cut to a centred square and resized to each size; references are seen by the VLM and the VAE at the same size.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from qi2.core.errors import QI2Error
+from qi2.core.progress import Progress
+from qi2.core.publish import publish
+from qi2.core.reporter import Reporter
+from qi2.data.shards import Sidecar
+from qi2.models.condition import ConditionEncoder, EncodedPrompt
+from qi2.models.vae import VAE
+from qi2.training.encoded import write
+from qi2.training.fit import to_tensor
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
+
+STAGES = range(1, 7)
+BATCH = 128
+
+
+def encode(cfg: "Recipe", raw: Path, curated: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
+    """Write the encoded set of everything that any of the six manifests keeps."""
+    side, settings = Sidecar.load(raw), cfg.encode
+    rows = manifest_rows(curated, settings.kinds)
+    images = sorted({name for row in rows for name in (row["id"], *row["references"])})
+    place = {name: i for i, name in enumerate(images)}
+    pictures = {size: [square(side.image(name), size) for name in images] for size in settings.sizes}
+    latents = {size: encode_images(VAE.load(vae), pictures[size], f"encode images at {size} px") for size in settings.sizes}
+    prompts, table = encode_prompts(ConditionEncoder.load(vlm), rows, pictures, place, settings.captions)
+    with publish(out) as staging:
+        write(staging, table, prompts, latents)
+        metrics = {"encode/samples": float(len(table)), "encode/prompts": float(len(prompts)), "encode/images": float(len(images))}
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    reporter.metrics(metrics, 0)
+    return metrics
+
+
+def manifest_rows(curated: Path, kinds: list[str]) -> list[dict[str, Any]]:
+    """Samples of the six manifests, each with the list of stages that keep it; references alone are no samples."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in STAGES:
+        table = pd.read_parquet(curated / f"stage{stage}.parquet", columns=["id", "task", "kind", "captions", "references"])
+        for row in table[table["task"] != "reference"].to_dict("records"):
+            if not kinds or row["kind"] in kinds:
+                found.setdefault(row["id"], {**row, "stages": []})["stages"].append(stage)
+    if not found:
+        raise QI2Error(f"{curated}: the manifests keep no sample of the kinds {kinds or 'any'}; loosen curate.stage1 or encode.kinds")
+    return [found[name] for name in sorted(found)]
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The centred square of an image at ``size`` pixels."""
+    return image if image.size == (size, size) else ImageOps.fit(image, (size, size), Image.Resampling.BOX)
+
+
+@torch.no_grad()
+def encode_images(vae: VAE, images: list[Image.Image], label: str) -> Tensor:
+    """Latents (N, 64, h, w) of images of one size."""
+    parts = []
+    with Progress(label, len(images), "image") as progress:
+        for start in range(0, len(images), BATCH):
+            parts.append(vae.encode(to_tensor(images[start : start + BATCH])))
+            progress.update(len(parts[-1]))
+    return torch.cat(parts)
+
+
+def encode_prompts(
+    encoder: ConditionEncoder, rows: list[dict[str, Any]], pictures: dict[int, list[Image.Image]], place: dict[str, int], captions: int
+) -> tuple[list[EncodedPrompt], pd.DataFrame]:
+    """All prompts (the empty one first), and the rows with the indices of their prompts and images.
+
+    A T2I caption is the same at every size; an instruction is encoded once per size, because the encoder sees its references.
+    """
+    texts, references, lines = [""], [[]], []
+    for row in rows:
+        used = list(row["captions"])[:captions]
+        line = {"id": row["id"], "task": row["task"], "kind": row["kind"], "stages": row["stages"], "image": place[row["id"]]}
+        line["reference_images"] = [place[name] for name in row["references"]]
+        for size in pictures:
+            if line["reference_images"] or size == min(pictures):
+                first = len(texts)
+                texts += used
+                references += [[pictures[size][i] for i in line["reference_images"]]] * len(used)
+            line[f"prompts_{size}"] = list(range(first, first + len(used)))
+        lines.append(line)
+    prompts: list[EncodedPrompt] = []
+    order = sorted(range(len(texts)), key=lambda i: (len(references[i]), len(texts[i]), i))
+    encoded: dict[int, EncodedPrompt] = {}
+    with Progress("encode prompts", len(texts), "prompt") as progress:
+        for start in range(0, len(order), 8 * BATCH):
+            chosen = order[start : start + 8 * BATCH]
+            parts = encoder.encode([texts[i] for i in chosen], [references[i] for i in chosen], BATCH)
+            encoded |= dict(zip(chosen, parts, strict=True))
+            progress.update(len(chosen))
+    prompts = [encoded[i] for i in range(len(texts))]
+    return prompts, pd.DataFrame(lines)
