@@ -128,7 +128,7 @@ class Sidecar:
         path = Path(folder) / SIDECAR
         if not path.exists():
             raise QI2Error(f"{path} does not exist; run the ingest stage, or point to a folder that it wrote")
-        return Sidecar(folder, pd.read_parquet(path))
+        return Sidecar(folder, plain_nulls(pd.read_parquet(path)))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -138,6 +138,15 @@ class Sidecar:
         if name not in self._places:
             raise QI2Error(f"{self.folder / SIDECAR} has no row {name}")
         return read_image(self.folder, self._places[name])
+
+
+def plain_nulls(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with None, which is false, in place of pandas' missing text, which is true; and with plain lists."""
+    for name in set(table) & set(_NULLABLE):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    for name in set(table) & _LISTS:
+        table[name] = table[name].map(list)
+    return table
 
 
 def read_bytes(folder: Path, row: Mapping[str, Any]) -> bytes:
@@ -186,5 +195,6 @@ COLUMNS = (
     "references", "region", "kind", "split", "scene", "edit", "licence",
 )  # fmt: skip
 _INTEGERS = frozenset({"offset", "length", "width", "height"})
+_NULLABLE = ("region", "kind", "scene", "edit")
 _LISTS = frozenset({"captions", "references"})
 _FROM_ROW = ("id", "caption_kind", "source", "task", "region", "kind", "split", "scene", "edit", "licence")
