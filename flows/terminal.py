@@ -41,6 +41,8 @@ class Screen:
             self._stage(event)
         elif kind == "failed":
             self._line("failed")
+        elif kind == "unchanged":
+            self._line("unchanged: every stage is up to date, nothing had to be done")
         elif kind is None:
             self.last = event
 
