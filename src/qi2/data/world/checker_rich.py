@@ -15,7 +15,7 @@ from qi2.data.world.scene import Scene
 
 Array = np.ndarray
 
-FACE_SIDE = 64  # px at which faces are compared
+FACE_SIDE = 32  # px at which faces are compared
 FACE_TOLERANCE = 30.0  # mean absolute error over the pixels that an attribute decides
 WHOLE_TOLERANCE = 14.0  # and over the whole picture
 LINE_OVERLAP = 0.55  # least soft intersection over union of a line of text
@@ -57,7 +57,7 @@ def _best(pixels: Array, scenes: Sequence[Scene], expected: int) -> bool:
     return bool(errors.argmin() == expected and errors[expected] < FACE_TOLERANCE)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def _face(scene: Scene) -> Array:
     return _pixels(render(scene, FACE_SIDE))
 
