@@ -79,7 +79,8 @@ def check(image: Image.Image, scene: Scene) -> dict[str, bool]:
     """Which attributes of the scene the picture shows, and ``all``.
 
     Keys are, as far as the kind has them, object, shape, color, count, position, relation, word, background; a portrait has hair,
-    skin, glasses, expression, shirt and face (the whole picture is close) instead. Relations and counts accept every layout that fulfils them.
+    skin, glasses, expression, shirt and face (the whole picture is close) instead.
+    Relations and counts accept every layout that fulfils them.
     """
     if scene.portrait or scene.layout:
         from qi2.data.world.checker_rich import check_rich
