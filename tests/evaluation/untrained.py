@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from qi2.core.publish import publish
+from qi2.data.config import DataConfig
 from qi2.data.world.captions import structured_caption
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
@@ -36,6 +37,7 @@ class Recipe:
     seed: int = 3
     evaluate: EvaluateConfig = field(default_factory=lambda: EVALUATE)
     sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(steps=2, guidance=2.0, edit_guidance=1.0))
+    data: DataConfig = field(default_factory=DataConfig)
     standins: StandinsConfig = field(default_factory=StandinsConfig)
 
 

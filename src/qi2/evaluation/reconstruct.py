@@ -1,5 +1,6 @@
 """What the VAE keeps of an image: PSNR and SSIM on the world and on photographs, and the checker's ceiling (report, Table 1)."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.core.rng import key
-from qi2.data.shards import SIDECAR, Sidecar, read_image
+from qi2.data.shards import SIDECAR, Sidecar
 from qi2.data.world.render import render
 from qi2.evaluation.bootstrap import Bootstrap, Figure
 from qi2.evaluation.config import EvaluateConfig
@@ -33,7 +35,7 @@ def reconstruct(vae: VAE, images: Sequence[Image.Image], batch: int) -> list[Ima
 def judge_vae(
     vae: VAE, items: Sequence[T2IItem], photos: Sequence[Image.Image], config: EvaluateConfig, boot: Bootstrap, samples: Samples
 ) -> dict[str, Figure]:
-    """vae/psnr_world, vae/ssim_world, vae/ceiling, and vae/psnr_photo, vae/ssim_photo where there are photographs."""
+    """vae/psnr_SET and vae/ssim_SET of ``world`` and ``photo``, whichever are given, and vae/ceiling of the world."""
     figures: dict[str, Figure] = {}
     world = [render(item.scene, config.size) for item in items]
     for name, images in (("world", world), ("photo", list(photos))):
@@ -56,20 +58,26 @@ def fidelity(images: Sequence[Image.Image], decoded: Sequence[Image.Image]) -> d
 def heldout_photos(raw: Path, config: EvaluateConfig) -> list[Image.Image]:
     """Up to ``vae_photos`` crops of held-out real images: square crops of ``photo_size`` pixels at a fixed place and scale each.
 
-    Several crops come from one photograph where there are few. Empty where the raw data has no held-out real image.
+    Several crops come from one photograph where there are few. Empty where the raw data has no readable held-out real image.
     """
     if not (raw / SIDECAR).exists():
         return []
-    table = Sidecar.load(raw).table
-    rows = table[(table["split"] == "heldout") & table["source"].isin(REAL) & (table["task"] == "t2i")]
-    places = [
-        dict(zip(("id", "shard", "offset", "length"), place, strict=True)) for place in rows[["id", "shard", "offset", "length"]].values
-    ]
-    crops: list[Image.Image] = []
-    for turn in range(config.vae_photos if len(rows) else 0):
-        image = read_image(raw, places[turn % len(rows)])
-        crops.append(_crop(image, config, key(config.seed, "evaluate/photo", turn)))
-    return crops
+    images = list(heldout_images(Sidecar.load(raw), REAL, config.vae_photos).values())
+    turns = range(config.vae_photos if images else 0)
+    return [_crop(images[turn % len(images)], config, key(config.seed, "evaluate/photo", turn)) for turn in turns]
+
+
+def heldout_images(sidecar: Sidecar, sources: Sequence[str], limit: int) -> dict[str, Image.Image]:
+    """{id: image} of at most ``limit`` held-out T2I rows of these sources, in the sidecar's order; unreadable files are left out."""
+    table = sidecar.table
+    rows = table[(table["split"] == "heldout") & table["source"].isin(sources) & (table["task"] == "t2i")]
+    found: dict[str, Image.Image] = {}
+    for name in rows["id"]:
+        with contextlib.suppress(QI2Error):  # curation reports broken files
+            found[name] = sidecar.image(name)
+        if len(found) == limit:
+            break
+    return found
 
 
 def _crop(image: Image.Image, config: EvaluateConfig, number: int) -> Image.Image:

@@ -9,7 +9,7 @@ from qi2.core.reporter import Reporter
 from qi2.evaluation.grids import Cell, grid
 from qi2.evaluation.models import CHAIN, LABELS
 from qi2.evaluation.score import Verdict
-from qi2.evaluation.suites import EditItem, T2IItem
+from qi2.evaluation.suites import EditItem, Prompt
 
 
 class Samples:
@@ -37,7 +37,7 @@ class Samples:
                 self.reporter.image(f"samples/{name}{index}", picture, self.step)
         self.step += 1
 
-    def edit_sources(self, items: Sequence[EditItem], references: Sequence[Sequence[Image.Image]], targets: Sequence[Image.Image]) -> None:
+    def edit_sources(self, references: Sequence[Sequence[Image.Image]], targets: Sequence[Image.Image]) -> None:
         """Keep every reference image of the shown edits, and their targets."""
         self.keep("target", "edit", targets)
         self.kept["source", "edit"] = [images[0] for images in references[: self.shown]]
@@ -58,12 +58,12 @@ class Samples:
         sheet.save(self.folder / "grids" / f"{name}.png")
         self.reporter.image(f"grids/{name}", sheet, 0)
 
-    def t2i_grid(self, items: Sequence[T2IItem], verdicts: Mapping[str, Sequence[Verdict]]) -> None:
+    def t2i_grid(self, items: Sequence[Prompt], verdicts: Mapping[str, Sequence[Verdict]]) -> None:
         """Prompts down, models across: base | continual | SFT | RL | 4-step, then the baselines."""
         models = [name for name in (*LABELS, *verdicts) if name in verdicts]
         models = list(dict.fromkeys(models))
         rows = [
-            (item.prompt, [Cell(self.kept[m, "t2i"][k], verdicts[m][k]["all"]) for m in models])
+            (item.prompt, [Cell(self.kept[m, "t2i"][k], verdicts[m][k].get("all")) for m in models])
             for k, item in enumerate(items[: self.shown])
         ]
         self.write_grid("t2i", [LABELS.get(m, m) for m in models], rows)

@@ -26,25 +26,27 @@ ATTEMPTS = 20  # draws per wanted scene before a kind counts as exhausted
 
 
 @dataclass(frozen=True)
-class T2IItem:
-    """One text-to-image prompt and the scene that a right image shows; ``noise_seed`` fixes the initial noise."""
+class Prompt:
+    """What every suite's items have; ``noise_seed`` fixes the initial noise."""
 
     id: str
     kind: str
     prompt: str
-    scene: Scene
     noise_seed: int
 
 
 @dataclass(frozen=True)
-class EditItem:
+class T2IItem(Prompt):
+    """One text-to-image prompt and the scene that a right image shows."""
+
+    scene: Scene
+
+
+@dataclass(frozen=True)
+class EditItem(Prompt):
     """One editing instruction with its reference scenes (the first is the one to edit) and exact target."""
 
-    id: str
-    kind: str
-    prompt: str
     edit: Edit
-    noise_seed: int
 
     def references(self, size: int) -> list[Image.Image]:
         """The reference images in prompt order."""
@@ -71,7 +73,7 @@ def edit_suite(config: EvaluateConfig) -> list[EditItem]:
     return _interleave([_edits(config.seed, kind, config.edits_per_kind) for kind in config.edit_kinds])
 
 
-def fingerprint(items: Sequence[T2IItem] | Sequence[EditItem]) -> str:
+def fingerprint(items: Sequence[Prompt]) -> str:
     """SHA-256 over ids, prompts and seeds: two results compare only where their suites have the same one."""
     text = json.dumps([[item.id, item.prompt, item.noise_seed] for item in items])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -85,7 +87,7 @@ def _scenes(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:
         scene = sample_scene(rng, kind, split=SPLIT)
         if scene not in items:
             noise = key(seed, f"evaluate/{suite}/noise/{kind}", index)
-            items[scene] = T2IItem(f"{kind}-{len(items)}", kind, captions(scene, rng, 1)[0], scene, noise)
+            items[scene] = T2IItem(f"{kind}-{len(items)}", kind, captions(scene, rng, 1)[0], noise, scene)
         if len(items) == n:
             break
     return list(items.values())
@@ -95,7 +97,7 @@ def _edits(seed: int, kind: str, n: int) -> list[EditItem]:
     items = []
     for index in range(n):
         edit = sample_edit(numpy_rng(seed, f"evaluate/edit/{kind}", index), kind, SPLIT)
-        items.append(EditItem(f"{kind}-{index}", kind, edit.instruction, edit, key(seed, f"evaluate/edit/noise/{kind}", index)))
+        items.append(EditItem(f"{kind}-{index}", kind, edit.instruction, key(seed, f"evaluate/edit/noise/{kind}", index), edit))
     return items
 
 

@@ -8,7 +8,7 @@ from qi2.evaluation.charts import short, whisker
 from qi2.evaluation.models import LABELS
 from qi2.evaluation.report_html import missing, number, table
 from qi2.evaluation.run_folder import RunFolder
-from qi2.evaluation.sections.chain import by_kind, grid, measured
+from qi2.evaluation.sections.chain import by_kind, grid, measure, measured
 from qi2.evaluation.summary import reward_figures
 
 FEW_STEP = ("teacher", "distill", "teacher_4step", "untrained_4step")
@@ -26,6 +26,9 @@ def rewards(run: RunFolder) -> str:
 
 def gain(run: RunFolder) -> str:
     """Paired difference of RL and its start, over all prompts and by kind."""
+    if "rl/clip_gain" in run.figures:
+        figure = run.figures["rl/clip_gain"]
+        return f"<p>CLIP cosine of RL minus SFT on the same captions and noise: {number(figure, 4, sign=True)}, n = {figure.n}.</p>"
     if "rl/gain" not in run.figures:
         return missing("Gains of reinforcement learning", "rlhf")
     prefix = "rl/gain_by_kind/"
@@ -49,12 +52,15 @@ def _scale(figures: Sequence[Figure]) -> tuple[float, float]:
 
 def distillation(run: RunFolder) -> str:
     """The 4-step student beside the many-step teacher, the teacher at 4 steps, and the untrained 4-step sampler."""
-    models = [name for name in FEW_STEP if f"t2i/accuracy/{name}" in run.figures]
+    prefix, label, low, high = measure(run)
+    models = [name for name in FEW_STEP if f"{prefix}/{name}" in run.figures]
     if "distill" not in models:
         return missing("The few-step student", "distill")
-    rows = [[LABELS[m], *_effort(run.results["models"][m]), *measured(run.figures[f"t2i/accuracy/{m}"])] for m in models]
-    head = ["sampler", "steps", "guidance", "evaluations", "images / s", "prompts fully right", "0 … 1"]
-    retained = f"<p>The student keeps {number(run.figures.get('distill/retention'))} of the teacher's accuracy (ratio, paired).</p>"
+    rows = [[LABELS[m], *_effort(run.results["models"][m]), *measured(run.figures[f"{prefix}/{m}"], low, high)] for m in models]
+    head = ["sampler", "steps", "guidance", "evaluations", "images / s", label, f"{low:.2g} … {high:.2g}"]
+    retained = ""
+    if "distill/retention" in run.figures:
+        retained = f"<p>The student keeps {number(run.figures['distill/retention'])} of the teacher's accuracy (ratio, paired).</p>"
     attributes = by_kind(run, "Single attributes", "t2i/attribute", FEW_STEP)
     return f"{table(head, rows, right=(1, 2, 3, 4))}{retained}{attributes}<h3>Same prompts, same noise</h3>{grid(run, FEW_STEP, PROMPTS)}"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.charts import whisker
@@ -20,6 +21,8 @@ HEADLINES = [  # figure, label, whether it is a difference, what it is measured 
     ("t2i/accuracy/sft", "Prompt fully right, SFT", False, "held-out prompts"),
     ("t2i/accuracy/rlhf", "Prompt fully right, RL", False, "same prompts and seeds"),
     ("rl/gain", "Gain of RL over SFT", True, "paired difference"),
+    ("t2i/clip/sft", "CLIP cosine, SFT", False, "held-out captions"),
+    ("t2i/clip/distill", "CLIP cosine, 4 steps", False, "held-out captions"),
     ("t2i/accuracy/distill", "Prompt fully right, 4 steps", False, "no guidance"),
     ("distill/retention", "4-step student / teacher", False, "ratio of accuracies"),
     ("edit/done/rlhf", "Edit done, RL", False, "held-out edits"),
@@ -40,15 +43,16 @@ def cards(run: RunFolder) -> str:
 
 
 def chain(run: RunFolder) -> str:
-    """The chain's table: stage, steps, time, accuracy with interval, edits."""
+    """The chain's table: stage, steps, time, accuracy (or CLIP's cosine on a user's captions) with interval, edits."""
+    prefix, label, low, high = measure(run)
     rows = []
     for stage in CHAIN:
         seconds, steps = run.stage_seconds(stage), run.steps(stage)
         state = TITLES[stage] + ("" if run.has(stage) else ' <small class="soft">not run</small>')
         times = ["–" if steps is None else f"{steps:.0f}", "–" if seconds is None else f"{seconds:.0f} s"]
         edits = [number(run.figures.get(f"edit/done/{stage}")), number(run.figures.get(f"edit/kept_mae/{stage}"), 1)]
-        rows.append([state, *times, *measured(run.figures.get(f"t2i/accuracy/{stage}")), *edits])
-    head = ["stage (report stages)", "steps", "time", "prompts fully right", "0 … 1", "edits done", "error where nothing may change"]
+        rows.append([state, *times, *measured(run.figures.get(f"{prefix}/{stage}"), low, high), *edits])
+    head = ["stage (report stages)", "steps", "time", label, f"{low:.2g} … {high:.2g}", "edits done", "error where nothing may change"]
     body = table(head, rows, right=(1, 2))
     if not run.results:
         return body + missing("Accuracies", "evaluate")
@@ -56,13 +60,29 @@ def chain(run: RunFolder) -> str:
     return _intro(run) + body + kinds + by_kind(run, "Single attributes", "t2i/attribute")
 
 
+def measure(run: RunFolder) -> tuple[str, str, float, float]:
+    """Prefix of the chain's figures, their name, and the ends of their scale."""
+    if "t2i/clip_images" in run.figures:
+        low, high = run.figures["t2i/clip_mismatched"].value, run.figures["t2i/clip_images"].value
+        return "t2i/clip", "CLIP cosine", low, max(high, low + 0.01)
+    return "t2i/accuracy", "prompts fully right", 0.0, 1.0
+
+
 def _intro(run: RunFolder) -> str:
     suite = run.results["suite"]
+    judged = (
+        "A prompt counts as right when an exact checker finds every attribute right: objects, shapes, colours, counts, positions, "
+        f"relations, words, background. {suite['t2i_n']} prompts from combinations and words that training never saw"
+    )
+    if "t2i/clip_images" in run.figures:
+        judged = (
+            f"No exact checker knows your images: the figure is the mean CLIP cosine of {suite['t2i_n']} pictures with the held-out "
+            "captions they were drawn from. The scale runs from held-out images with each other's captions (chance) to those with their own"
+        )
     return (
-        "<p>A prompt counts as right when an exact checker finds every attribute right: objects, shapes, colours, counts, positions, "
-        f"relations, words, background. {suite['t2i_n']} prompts from combinations and words that training never saw; every model gets "
-        f"the same prompts and the same noise. Intervals are 95%, by bootstrap over prompts ({suite['resamples']} resamples). "
-        f"The table's models before distillation: {_sampling(run, CHAIN[0])}. The student: {_sampling(run, 'distill')}.</p>"
+        f"<p>{judged}; every model gets the same prompts and the same noise. Intervals are 95%, by bootstrap over prompts "
+        f"({suite['resamples']} resamples). The table's models before distillation: {_sampling(run, CHAIN[0])}. "
+        f"The student: {_sampling(run, 'distill')}.</p>"
     )
 
 
@@ -92,21 +112,28 @@ def samples(run: RunFolder) -> str:
     """Grid base | SFT | RL | 4-step for the same prompts and seeds, with the checker's verdict per picture."""
     if not run.results:
         return missing("Pictures", "evaluate")
-    return "<p>One row per prompt. ✓ means every attribute is right; after ✗ stand the attributes that are not.</p>" + grid(run, CHAIN)
+    judged = "t2i/clip_images" not in run.figures
+    note = " ✓ means every attribute is right; after ✗ stand the attributes that are not." if judged else ""
+    return f"<p>One row per prompt.{note}</p>{grid(run, CHAIN)}"
 
 
 def grid(run: RunFolder, models: Sequence[str], limit: int | None = None) -> str:
-    """Prompts down, models across, with the checker's verdict under each picture."""
+    """Prompts down, models across, with the verdict under each picture."""
     present = [model for model in models if model in run.results["t2i"]["results"]]
     rows = []
     for index, item in enumerate(run.results["t2i"]["items"][: run.results["shown"]][:limit]):
         cells = [f"“{escape(item['prompt'])}”"]
         for model in present:
-            verdict = run.results["t2i"]["results"][model][index]
-            wrong = [name for name, right in verdict.items() if not right and name != "all"]
-            cells.append(sample(run, f"{model}/t2i-{index}", mark(verdict["all"], wrong), item["prompt"]))
+            caption = _verdict(run.results["t2i"]["results"][model][index])
+            cells.append(sample(run, f"{model}/t2i-{index}", caption, item["prompt"]))
         rows.append(cells)
     return pictures(["prompt", *(LABELS[m] for m in present)], rows)
+
+
+def _verdict(verdict: dict[str, Any]) -> str:
+    if "all" not in verdict:
+        return f"CLIP {verdict['clip']:.2f}"
+    return mark(verdict["all"], [name for name, right in verdict.items() if not right and name != "all"])
 
 
 def sample(run: RunFolder, name: str, caption: str = "", alt: str = "") -> str:

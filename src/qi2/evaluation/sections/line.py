@@ -14,10 +14,16 @@ VLM = (
     "The condition encoder is a tiny Qwen3-VL that this line trained on the world's images and captions and then froze. It also serves as "
     "reward backbone and as the VAE's semantic teacher. <code>standins.vlm.path</code> loads a real one through the same code."
 )
-ALWAYS = (
+WORLD = (
     "Every T2I and editing figure is measured on the procedural world with exact checkers. It says how well the line works on this world, "
     "not how the model would fare on photographs or on a public benchmark; none was run.",
     "Prompts are held out by combination (colours with shapes) and by word: the parts occur in training, the combination does not.",
+)
+OWN = (
+    "Trained on your own images: pictures are judged by CLIP's cosine with held-out captions, which says little about counts, positions "
+    "or words. Look at the pictures.",
+)
+ALWAYS = (
     "Preference pairs of the reward models come from what the world knows (better and worse renderings, right and wrong captions and "
     "edits), not from people.",
     "One training seed. Intervals cover the choice of prompts and noise, not the luck of a training run.",
@@ -99,7 +105,7 @@ def provenance(run: RunFolder, facts: Mapping[str, str], config: str) -> str:
 
 def standins(config: Mapping[str, Any]) -> str:
     """What stood in for a pretrained model or for people, and how the figures must therefore be read."""
-    notes = list(ALWAYS)
+    notes = [*(OWN if config.get("data", {}).get("source") else WORLD), *ALWAYS]
     models = config.get("standins", {})
     if not models.get("vlm", {}).get("path"):
         notes.insert(0, VLM)

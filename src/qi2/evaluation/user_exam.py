@@ -1,0 +1,68 @@
+"""Evaluation on a user's own held-out captions, where no exact checker exists: CLIP's cosine, read between two anchors.
+
+The anchors are the held-out images with their own captions (above) and with each other's (chance). Where no CLIP is given the
+cosine is the line's small stand-in's, and the report says so.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from qi2.core.errors import QI2Error
+from qi2.core.rng import key
+from qi2.data.filters.clip import ClipScorer
+from qi2.data.filters.models import ModelPaths
+from qi2.data.shards import Sidecar
+from qi2.evaluation.bootstrap import Figure
+from qi2.evaluation.exam import Exam
+from qi2.evaluation.reconstruct import heldout_images, heldout_photos, judge_vae
+from qi2.evaluation.score import Verdict, column
+from qi2.evaluation.suites import EditItem, Prompt
+
+
+class UserExam(Exam):
+    """Held-out captions of the user's data, at most as many as the world's suite has prompts."""
+
+    def suites(self) -> tuple[Sequence[Prompt], list[EditItem]]:
+        if self.raw is None:
+            raise QI2Error("models of your own images are evaluated on your held-out captions; give the raw folder of the stage ingest")
+        sidecar = Sidecar.load(self.raw)
+        table = sidecar.table
+        captions = {name: texts[0] for name, texts in zip(table["id"], table["captions"], strict=True) if len(texts)}
+        limit = self.config.prompts_per_kind * len(self.config.kinds)
+        self.images = {name: image for name, image in heldout_images(sidecar, ("user",), limit).items() if name in captions}
+        if not self.images:
+            raise QI2Error(f"{self.raw} has no readable held-out image with a caption; raise data.heldout_fraction and ingest again")
+        return [Prompt(name, "user", captions[name], key(self.config.seed, f"evaluate/user/{name}")) for name in self.images], []
+
+    @cached_property
+    def clip(self) -> ClipScorer:
+        """The given CLIP, or the stand-in."""
+        return ClipScorer(ModelPaths("", self.cfg.standins.clip.path or str(self.standins / "clip"), ""))
+
+    def judge(self, pictures: Sequence[Image.Image]) -> list[Verdict]:
+        return [{"clip": float(value)} for value in self._cosine(pictures, [item.prompt for item in self.prompts])]
+
+    def _cosine(self, pictures: Sequence[Image.Image], captions: Sequence[str]) -> np.ndarray:
+        size, parts = self.config.batch, []
+        for start in range(0, len(pictures), size):
+            parts.append(self.clip.score(list(pictures[start : start + size]), [[text] for text in captions[start : start + size]])["clip"])
+        return np.concatenate(parts)
+
+    def figures(self) -> dict[str, Figure]:
+        """t2i/clip/MODEL, both anchors, and paired differences along the chain."""
+        values = {model: column(rows, "clip") for model, rows in self.t2i.items()}
+        captions = [item.prompt for item in self.prompts]
+        images = list(self.images.values())
+        own, others = self._cosine(images, captions), self._cosine(images, captions[1:] + captions[:1])
+        figures = {f"t2i/clip/{model}": self.boot.mean(rows) for model, rows in values.items()}
+        figures |= {"t2i/clip_images": self.boot.mean(own), "t2i/clip_mismatched": self.boot.mean(others)}
+        pairs = {"rl/clip_gain": ("rlhf", "sft"), "distill/clip_gain": ("distill", "teacher")}
+        return figures | {name: self.boot.difference(values[a], values[b]) for name, (a, b) in pairs.items() if {a, b} <= values.keys()}
+
+    def reconstructions(self) -> dict[str, Figure]:
+        """PSNR and SSIM on the user's held-out images."""
+        assert self.raw is not None
+        return judge_vae(self.vae, [], heldout_photos(self.raw, self.config), self.config, self.boot, self.samples)
