@@ -79,7 +79,10 @@ def _figures(scale: str, folder: Path, alias: str) -> dict[str, float]:
     facts["evaluate"] = yaml.safe_load((settings.ROOT / "conf" / "scale" / f"{scale}.yaml").read_text()).get("evaluate") or {}
     recipe, stage = load(Recipe, [facts]), _stage(folder)
     out = settings.STATE / "nightly" / scale / alias
-    figures = evaluate_models(recipe, {stage: folder / stage}, folder / "vae", folder / "standins", out, NullReporter())
+    raw = settings.ROOT / settings.runs_folder(scale) / "raw"
+    figures = evaluate_models(
+        recipe, {stage: folder / stage}, folder / "vae", folder / "standins", out, NullReporter(), raw if raw.exists() else None
+    )
     return {name: figure.value for name, figure in figures.items()}
 
 
