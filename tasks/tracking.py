@@ -93,8 +93,16 @@ def parent_run(journey: str, scale: str, flow_run_id: str) -> str:
     found = tracker.search_runs([experiment_id(tracker, experiment)], query, max_results=1)
     if found:
         return str(found[0].info.run_id)
+    _end_abandoned(tracker, experiment)
     tags = {"kind": "line", "stage": "line", "scale": scale, "git.revision": revision(settings.ROOT), "prefect.flow_run_id": flow_run_id}
     return start_run(tracker, experiment, f"{journey}@{scale}", tags)
+
+
+def _end_abandoned(tracker: "MlflowClient", experiment: str) -> None:
+    """Mark runs as killed whose flow died: only one flow works on a scale at a time, so whatever still runs there is dead."""
+    for run in tracker.search_runs([experiment_id(tracker, experiment)], "attributes.status = 'RUNNING'"):
+        if run.data.tags.get("prefect.flow_run_id", "none") != "none":
+            tracker.set_terminated(run.info.run_id, "KILLED")
 
 
 def close_parent(status: str, journey: str, scale: str, flow_run_id: str) -> None:
