@@ -81,13 +81,12 @@ def heldout_images(sidecar: Sidecar, sources: Sequence[str], limit: int) -> dict
 
 
 def _crop(image: Image.Image, config: EvaluateConfig, number: int) -> Image.Image:
-    """A square of the picture, between a third of its shorter side and all of it, scaled to ``photo_size``."""
+    """A square of at least ``photo_size`` pixels and at most the whole shorter side, scaled to ``photo_size``."""
     rng = np.random.default_rng(number)
-    shorter = min(image.size)
-    side = int(rng.integers(min(max(shorter // 3, config.photo_size), shorter), shorter + 1))
+    size, shorter = config.photo_size, min(image.size)
+    side = int(rng.integers(min(size, shorter), shorter + 1))
     left, top = int(rng.integers(image.width - side + 1)), int(rng.integers(image.height - side + 1))
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((config.photo_size, config.photo_size), Image.Resampling.LANCZOS)
+    return image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
 
 
 def _show(samples: Samples, name: str, images: Sequence[Image.Image], decoded: Sequence[Image.Image]) -> None:
