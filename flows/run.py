@@ -57,7 +57,7 @@ def run(deployment: str, values: dict[str, Any]) -> int:
     created = prefect_api.start_run(deployment, values)
     print(f"{deployment} {json.dumps(values)}: run {created['name']}, {settings.prefect_url()}/runs/flow-run/{created['id']}", flush=True)
     state = follow(created["id"])
-    terminal.summary(values["scale"], created["id"], state, time.monotonic() - started)
+    terminal.summary(deployment, values["scale"], created["id"], state, time.monotonic() - started)
     return 0 if state["type"] == "COMPLETED" else 1
 
 

@@ -97,19 +97,19 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def summary(scale: str, run_id: str, state: Mapping[str, Any], seconds: float) -> None:
-    """The last lines of a run: figures, time, promotion, report, addresses."""
+def summary(deployment: str, scale: str, run_id: str, state: Mapping[str, Any], seconds: float) -> None:
+    """The last lines of a run: what became of it, and for the whole line figures, time, promotion and the report."""
     runs = settings.ROOT / settings.runs_folder(scale)
     if state["type"] != "COMPLETED":
-        print(f"\nThe run ended {state['name']}: {state.get('message') or ''}")
+        print(f"\n{deployment} ended {state['name']}: {state.get('message') or ''}")
         print(f"Logs: {settings.prefect_url()}/runs/flow-run/{run_id} and {_relative(runs / 'logs')}/")
         return
-    print(f"\n{scale}: completed in {clock(seconds)}")
-    _figures(runs)
-    _time(runs)
-    _promotion(runs)
-    report = runs / "report" / "index.html"
-    if report.exists():
+    print(f"\n{deployment}, scale {scale}: completed in {clock(seconds)}")
+    if deployment.startswith("full-training/"):
+        _figures(runs)
+        _time(runs)
+        _promotion(runs)
+        report = runs / "report" / "index.html"
         print(f"\nreport   {_relative(report)}\nfigures  {_relative(report.with_name('summary.json'))}")
     print(f"Prefect  {settings.prefect_url()}/runs/flow-run/{run_id}\nMLflow   {settings.mlflow_url()}")
 

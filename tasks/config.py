@@ -15,7 +15,7 @@ from qi2.core.errors import QI2Error
 from qi2.recipe import Recipe
 from tasks import settings
 
-INPUTS = "inputs"
+FINGERPRINTS = ("source_files", "pretrained_files")
 
 
 def resolved_path(scale: str, root: Path = settings.ROOT) -> Path:
@@ -48,13 +48,15 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve(scale: str, root: Path = settings.ROOT) -> dict[str, Any]:
-    """The whole configuration as nested dictionaries, plus ``inputs``: fingerprints of what lies outside the project."""
+    """The whole configuration as nested dictionaries, plus fingerprints of what it names outside the project."""
     optional = [root / "conf" / "base.yaml", root / "conf" / "local" / f"{scale}.yaml"]
     base, local = ([path] if path.exists() else [] for path in optional)
     recipe = load(Recipe, [*base, root / "conf" / "scale" / f"{scale}.yaml", *local])
     values = as_dict(recipe)
-    source = values.get("data", {}).get("source")
-    return {**values, INPUTS: {"source": fingerprint(Path(source)) if source else None}}
+    source = values["data"]["source"]
+    pretrained = {name: part["path"] for name, part in values["standins"].items() if isinstance(part, dict) and part.get("path")}
+    marks = {name: fingerprint(Path(path)) for name, path in pretrained.items() if Path(path).exists()}
+    return {**values, "source_files": fingerprint(Path(source)) if source else None, "pretrained_files": marks}
 
 
 def fingerprint(source: Path) -> str:
@@ -84,6 +86,9 @@ def read(scale: str, root: Path = settings.ROOT) -> Recipe:
     path = resolved_path(scale, root)
     if not path.exists():
         write(scale, root)
-    values = yaml.safe_load(path.read_text())
-    values.pop(INPUTS, None)
-    return load(Recipe, [values])
+    return recipe_of(yaml.safe_load(path.read_text()))
+
+
+def recipe_of(values: dict[str, Any]) -> Recipe:
+    """The recipe of a resolved configuration, whose fingerprints are not part of it."""
+    return load(Recipe, [{name: value for name, value in values.items() if name not in FINGERPRINTS}])

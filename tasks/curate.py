@@ -1,13 +1,17 @@
 """Stage `curate`: which rows each of the six training stages keeps, and why the others were rejected."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from qi2.data.curate import curate
 from qi2.core.reporter import Reporter
-from qi2.recipe import Recipe
+from qi2.data.curate import curate
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
 
 OUT = "curated"
 
 
-def run(recipe: Recipe, runs: Path, out: Path, reporter: Reporter) -> None:
+def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
+    """One call of the library."""
     curate(recipe, runs / "raw", runs / "standins", out, reporter)

@@ -1,13 +1,17 @@
 """Stage `evaluate`: every model on held-out prompts with exact checkers."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from qi2.evaluation.evaluate import evaluate
 from qi2.core.reporter import Reporter
-from qi2.recipe import Recipe
+from qi2.evaluation.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
 
 OUT = "evaluate"
 
 
-def run(recipe: Recipe, runs: Path, out: Path, reporter: Reporter) -> None:
+def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
+    """One call of the library."""
     evaluate(recipe, runs, out, reporter)

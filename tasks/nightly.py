@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qi2.config import load
 from qi2.core.progress import Progress
 from qi2.core.reporter import NullReporter
 from qi2.evaluation.summary import revision
-from qi2.recipe import Recipe
-from tasks import registry, settings, tracking
+from tasks import config, registry, settings, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,9 +73,8 @@ def _figures(scale: str, folder: Path, alias: str) -> dict[str, float]:
     import yaml
 
     facts = yaml.safe_load((folder / "recipe.yaml").read_text())
-    facts.pop("inputs", None)
     facts["evaluate"] = yaml.safe_load((settings.ROOT / "conf" / "scale" / f"{scale}.yaml").read_text()).get("evaluate") or {}
-    recipe, stage = load(Recipe, [facts]), _stage(folder)
+    recipe, stage = config.recipe_of(facts), _stage(folder)
     out = settings.STATE / "nightly" / scale / alias
     raw = settings.ROOT / settings.runs_folder(scale) / "raw"
     figures = evaluate_models(

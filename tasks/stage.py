@@ -18,9 +18,11 @@ import psutil
 import yaml
 
 from qi2.config import flatten
+from qi2.core.errors import QI2Error
 from qi2.core.publish import MANIFEST, file_sha256
 from qi2.core.timing import Timer
 from qi2.evaluation.summary import revision
+from qi2.recipe import Recipe
 from tasks import config, settings
 from tasks.events import EventReporter
 
@@ -36,8 +38,8 @@ def run(stage: str, scale: str) -> None:
     """Run ``stage``; its timings are appended to ``runs/SCALE/timings.jsonl`` and its events forwarded unless a flow does that."""
     _end_with_flow()
     timer, started = Timer(), psutil.Process().create_time()
-    module = importlib.import_module(f"tasks.{stage}")
     runs, recipe, entry = settings.runs_folder(scale), config.read(scale), _definition(stage, scale)
+    module = importlib.import_module(f"tasks.{stage}")
     out = runs / module.OUT
     _discard_foreign_checkpoints(runs / ".checkpoints" / module.OUT, _key(entry))
     timer.seconds["import"] = time.time() - started
@@ -46,7 +48,7 @@ def run(stage: str, scale: str) -> None:
     status = "FAILED"
     try:
         with timer.section("evaluate" if stage == "evaluate" else "compute"):
-            module.run(recipe, runs, out, reporter)
+            module.run(_Declared(recipe, stage, set(_sections(entry))), runs, out, reporter)
         status = "FINISHED"
     finally:
         values = _publish_figures(runs, stage, out) if status == "FINISHED" else {}
@@ -57,8 +59,23 @@ def run(stage: str, scale: str) -> None:
     _record(runs, stage, started, timer)
 
 
+class _Declared:
+    """A recipe of which a stage sees what dvc.yaml declares: a section it reads unseen would leave its results stale."""
+
+    def __init__(self, recipe: Recipe, stage: str, sections: set[str]) -> None:
+        self._recipe, self._stage, self._sections = recipe, stage, sections | {"scale"}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._sections:
+            raise QI2Error(f"stage {self._stage} reads {name!r}, which is not among its params in dvc.yaml; add it there")
+        return getattr(self._recipe, name)
+
+
 def _definition(stage: str, scale: str) -> dict[str, Any]:
-    body = yaml.safe_load((settings.ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]
+    stages = yaml.safe_load((settings.ROOT / "dvc.yaml").read_text())["stages"]
+    if stage not in stages:
+        raise QI2Error(f"unknown stage {stage!r}; dvc.yaml has {', '.join(stages)}")
+    body = stages[stage]["do"]
     return json.loads(json.dumps(body).replace("${item}", scale))  # type: ignore[no-any-return]
 
 

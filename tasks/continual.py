@@ -1,0 +1,18 @@
+"""Stage `continual`: continual training, report stages 4 and 5."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qi2.core.reporter import Reporter
+from qi2.mmdit.train import PhaseInputs, train_phase
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
+
+OUT = "continual"
+
+
+def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
+    """One call of the library."""
+    inputs = PhaseInputs(runs / "encoded", runs / "pretrain", runs / ".checkpoints" / OUT)
+    train_phase(recipe, "continual", inputs, out, reporter)
