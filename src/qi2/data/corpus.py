@@ -11,6 +11,7 @@ from qi2.data.world.edits import Edit
 from qi2.data.world.scene import Scene
 
 DESCRIBE = "describe the image"
+TURNS = ("text", "edit", "image", "text", "edit", "edit")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Corpus:
         return [DESCRIBE] + [text for r in records for text in (*r.captions, r.structured)]
 
     def turn(self, step: int) -> str:
-        """The task of a step: text, edit, text, image in turn (those that the data has)."""
-        turns = [task for task in ("text", "edit", "text", "image") if task in self.train]
+        """The task of a step: the tasks that the data has, in a fixed turn in which instructions, the hardest, come most often."""
+        turns = [task for task in TURNS if task in self.train]
         return turns[step % len(turns)]
 
     def draw(self, rng: np.random.Generator, task: str, n: int) -> list[Example]:

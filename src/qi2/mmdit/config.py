@@ -25,5 +25,5 @@ class PhaseConfig:
     batch_size: int = 32  # conditions per step
     targets: int = 1  # noisy targets per condition: the condition is computed once and shared
     dropout: float = 0.1  # unconditional dropout (Table 2)
-    kind_weights: dict[str, float] = field(default_factory=dict)  # relative draw weight per scene kind; 1 where absent
+    kind_weights: dict[str, float] = field(default_factory=dict)  # how often each kind is drawn, relative; 1 where absent
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -36,8 +36,8 @@ def encode(cfg: "Recipe", raw: Path, curated: Path, vlm: Path, vae: Path, out: P
     rows = manifest_rows(curated, settings.kinds)
     images = sorted({name for row in rows for name in (row["id"], *row["references"])})
     place = {name: i for i, name in enumerate(images)}
-    pictures = {size: [square(side.image(name), size) for name in images] for size in settings.sizes}
-    latents = {size: encode_images(VAE.load(vae), pictures[size], f"encode images at {size} px") for size in settings.sizes}
+    pictures = {size: [square(side.image(name), size) for name in images] for size in sorted(settings.sizes)}
+    latents = {size: encode_images(VAE.load(vae), pictures[size], f"encode images at {size} px") for size in sorted(settings.sizes)}
     prompts, table = encode_prompts(ConditionEncoder.load(vlm), rows, pictures, place, settings.captions)
     with publish(out) as staging:
         write(staging, table, prompts, latents)

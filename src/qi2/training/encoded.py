@@ -89,12 +89,13 @@ class EncodedSet:
 
 
 class Draw:
-    """Draws rows of one task by weight per scene kind."""
+    """Draws rows: first the kind, each equally often or by its weight, then a row of that kind."""
 
     def __init__(self, rows: pd.DataFrame, weights: dict[str, float]) -> None:
+        kinds = rows["kind"].fillna("")
+        share = kinds.map(lambda kind: weights.get(kind, 1.0)) / kinds.map(kinds.value_counts())
         self.index = rows.index.to_numpy()
-        weight = rows["kind"].map(lambda kind: weights.get(kind, 1.0)).to_numpy(dtype=float)
-        self.cumulative = np.cumsum(weight) / max(weight.sum(), 1e-9)
+        self.cumulative = np.cumsum(share.to_numpy(dtype=float)) / max(share.sum(), 1e-9)
 
     def __call__(self, rng: np.random.Generator, n: int) -> list[int]:
         return [int(self.index[i]) for i in np.searchsorted(self.cumulative, rng.random(n), side="right").clip(max=len(self.index) - 1)]

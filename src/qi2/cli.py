@@ -1,0 +1,96 @@
+"""The command ``qi2``: draw, edit, and look at the world."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from qi2.core.errors import QI2Error
+
+
+def generate(args: argparse.Namespace) -> None:
+    """qi2 generate PROMPT --out FILE"""
+    from qi2.pipeline import Pipeline
+
+    pipe = Pipeline.load(args.model, args.stage)
+    images = pipe.generate([args.prompt] * args.n, list(range(args.seed, args.seed + args.n)), args.size, args.steps, args.guidance)
+    _save(images, args.out)
+
+
+def edit(args: argparse.Namespace) -> None:
+    """qi2 edit IMAGE [IMAGE ...] INSTRUCTION --out FILE"""
+    from PIL import Image
+
+    from qi2.pipeline import Pipeline
+
+    missing = [name for name in args.images if not Path(name).exists()]
+    if missing or not args.images:
+        raise QI2Error(f"no image {missing[0] if missing else 'given'}; write qi2 edit IN.png [IN2.png ...] \"INSTRUCTION\" --out OUT.png")
+    pipe = Pipeline.load(args.model, args.stage)
+    references = [Image.open(name) for name in args.images]
+    _save(pipe.edit([args.instruction], [references], [args.seed], args.size, args.steps, args.guidance), args.out)
+
+
+def world(args: argparse.Namespace) -> None:
+    """qi2 world --out FILE"""
+    from qi2.data.world.edits import EDIT_KINDS
+    from qi2.data.world.scene import KINDS
+    from qi2.data.world.sheet import sheet
+
+    _save([sheet(args.kinds or [*KINDS, *EDIT_KINDS], args.n, args.size, args.seed)], args.out)
+
+
+def _save(images: Sequence, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        path = out if len(images) == 1 else out.with_stem(f"{out.stem}_{i}")
+        image.save(path)
+        print(path)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands."""
+    parser = argparse.ArgumentParser("qi2", description="An open production line for an omni image model. `make help` runs the line itself.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = _model_command(commands, "generate", generate, "draw an image from a prompt")
+    one.add_argument("prompt")
+    one.add_argument("-n", type=int, default=1, help="how many, with seeds SEED, SEED + 1, ...")
+    two = _model_command(commands, "edit", edit, "change an image by an instruction")
+    two.add_argument("images", nargs="+", metavar="image", help="one or more reference images")
+    two.add_argument("instruction")
+    three = commands.add_parser("world", help="a sheet of the procedural world's pictures with their captions")
+    three.add_argument("--kinds", nargs="*", default=[], help="scene or edit kinds; all by default")
+    three.add_argument("-n", type=int, default=6, help="pictures per kind")
+    three.add_argument("--size", type=int, default=64)
+    three.add_argument("--seed", type=int, default=0)
+    three.add_argument("--out", type=Path, default=Path("world.png"))
+    three.set_defaults(run=world)
+    return parser
+
+
+def _model_command(commands: "argparse._SubParsersAction", name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text)
+    parser.add_argument("--out", type=Path, default=Path(f"{name}.png"))
+    parser.add_argument("--model", help="runs/SCALE or a registered bundle; the newest champion by default")
+    parser.add_argument("--stage", help="which model of that folder: distill, rlhf, sft, continual, pretrain")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, help="pixels, a multiple of 32")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a QI2Error is printed without a traceback and ends with status 1."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except QI2Error as error:
+        print(f"qi2: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
