@@ -10,6 +10,7 @@ from qi2.data.world.checker import Reading, compare
 from qi2.data.world.palette import ALPHABET, BACKGROUNDS, COLORS, EXPRESSIONS, HAIR, LAYOUT_WORDS, SHAPES, SKIN
 from qi2.data.world.sample import choose, random_object
 from qi2.data.world.scene import Cell, Object, Scene
+from qi2.data.world.split import is_heldout
 
 Rng = np.random.Generator
 ATTEMPTS = 200
@@ -19,14 +20,15 @@ def wrong_scene(scene: Scene, rng: Rng, cells: Collection[Cell] | None = None, b
     """(what is wrong, the scene with that change), of the same kind.
 
     ``cells`` limits the change to these cells, ``background`` says whether the background may be what changes. The result never
-    fulfils the caption of ``scene``, even where that leaves positions open. Raises QI2Error when no such change exists.
+    fulfils the caption of ``scene``, even where that leaves positions open, and a scene without anything held out stays so: else a
+    reward model would learn that what is held out is always wrong. Raises QI2Error when no such change exists.
     """
     names = _FACE if scene.portrait else _PAGE if scene.layout else _CELLS
     options = [name for name in names if background or name != "background"]
     for _ in range(ATTEMPTS if options else 0):
         name = choose(rng, options)
         other = names[name](scene, rng, cells)
-        if other is not None and not fulfils(other, scene):
+        if other is not None and not fulfils(other, scene) and (is_heldout(scene) or not is_heldout(other)):
             return name, other
     raise QI2Error(f"nothing can be made wrong in the cells {cells} of {scene.to_json()}")
 
