@@ -38,7 +38,7 @@ def cards(run: RunFolder) -> str:
         if name in run.figures:
             figure = run.figures[name]
             value = f"{figure.value:+.2f}" if sign else f"{figure.value:.2f}"
-            made.append(card(label, value, f"{interval(figure, 2, sign)}<br>{note}, n&nbsp;=&nbsp;{figure.n}"))
+            made.append(card(label, value, f"{interval(figure, 2, sign)} {note}, n&nbsp;=&nbsp;{figure.n}"))
     return f'<div class="cards">{"".join(made)}</div>' if made else missing("Headline figures", "evaluate")
 
 
