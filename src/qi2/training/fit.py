@@ -45,9 +45,6 @@ class StepModule(pl.LightningModule):
     def train_dataloader(self) -> Any:
         return DataLoader(_Batches(self), batch_size=None)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.steps_done += 1
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["steps_done"] = self.steps_done
 
@@ -76,6 +73,7 @@ class _Watch(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(module, StepModule)
+        module.steps_done += 1  # here and not in the module's own hook, which runs after this one: a checkpoint must count its step
         step, values = module.steps_done, {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not all(torch.isfinite(torch.tensor(value)) for value in values.values()):
             raise QI2Error(f"{self.label}: a loss is not finite at step {step}: {values}; lower the learning rate and start again")

@@ -1,0 +1,112 @@
+"""Distribution matching distillation with backward simulation (report section 4.3; DMD2 without its adversarial term)."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qi2.core import rng
+from qi2.distill.config import DistillConfig
+from qi2.models import flow
+from qi2.models.mmdit import Condition, MMDiT, Prefix
+from qi2.models.sampler import guided_velocity, schedule
+from qi2.objectives.dmd import dmd_gradient, dmd_loss
+from qi2.objectives.flow_matching import flow_matching_loss
+from qi2.training.encoded import EncodedSet
+from qi2.training.manual import ManualModule
+from qi2.training.mixture import Mixture, Part, in_blocks
+
+
+@dataclass
+class Generated:
+    """The student's samples of one task: x (B, 64, h, w), their condition, and the weight of the task in the batch."""
+
+    task: str
+    condition: Condition
+    x: Tensor
+    share: float
+
+
+class DistillModule(ManualModule):
+    """A student, the fake score that follows its samples, and the frozen teacher whose guided score is the real one.
+
+    One step is one update of the student and ``fake_updates`` of the fake score on the same samples with fresh noise.
+    """
+
+    def __init__(self, teacher: MMDiT, data: EncodedSet, config: DistillConfig, shift: float, seed: int) -> None:
+        super().__init__(config.steps)
+        self.model, self.fake = copy.deepcopy(teacher).requires_grad_(True), copy.deepcopy(teacher).requires_grad_(True)
+        self.frozen = [teacher.requires_grad_(False)]  # in a list: no part of the module's state
+        self.data, self.config, self.seed = data, config, seed
+        self.times = schedule(config.student_steps, shift)[:-1]
+        self.mixture = Mixture(data, config.stage, config.ti2i_share, config.kind_weights)
+
+    @property
+    def teacher(self) -> MMDiT:
+        return self.frozen[0].to(self.device)
+
+    def batch(self, step: int) -> list[Part]:
+        """Conditions of real samples; their images are not used."""
+        draw = rng.numpy_rng(self.seed, "distill/rows", step)
+        size = self.config.sizes[int(draw.integers(len(self.config.sizes)))]
+        return self.mixture.draw(draw, self.config.batch_size, size)
+
+    def training_step(self, batch: list[Part], _: int) -> None:
+        draw = rng.generator(self.seed, "distill/noise", self.steps_done)
+        exit_step = int(torch.randint(len(self.times), (1,), generator=draw))
+        total = sum(len(part.samples) for part in batch)
+        generated = [self.generate(part, exit_step, len(part.samples) / total, draw) for part in batch]
+        loss = torch.stack([g.share * self.student_loss(g, draw) for g in generated]).sum()
+        self.log("distill/loss_student", loss.detach())
+        self.update(loss, self.config.student.clip)
+        for _ in range(self.config.fake_updates):
+            loss = torch.stack([g.share * self.fake_loss(g, draw) for g in generated]).sum()
+            self.log("distill/loss_fake", loss.detach())
+            self.update(loss, self.config.fake.clip, index=1)
+        self.advance()
+
+    def generate(self, part: Part, exit_step: int, share: float, draw: torch.Generator) -> Generated:
+        """Backward simulation: the student's own steps before ``exit_step`` without gradient, then its clean prediction there."""
+        condition = self.data.condition(part.samples)
+        shape = torch.stack([sample.target for sample in part.samples]).shape
+        prefix = self.model.encode_condition(condition)
+        x = torch.zeros(shape, device=self.device)
+        for i, time in enumerate(self.times[: exit_step + 1]):
+            t = time.expand(shape[0]).to(self.device)
+            x_t = flow.interpolate(x, torch.randn(shape, generator=draw).to(self.device), t)
+            with torch.set_grad_enabled(i == exit_step):
+                x = flow.to_x0(x_t, self.model(x_t, t, prefix), t)
+        return Generated(part.task, condition, x, share)
+
+    def student_loss(self, generated: Generated, draw: torch.Generator) -> Tensor:
+        """Moves the samples along the difference of the fake and the real score at a random noise level."""
+        x_t, _, t = self._noised(generated.x.detach(), draw)
+        with torch.no_grad():
+            fake = self.fake(x_t, t, self.fake.encode_condition(generated.condition))
+            real = self._real(generated, x_t, t)
+        return dmd_loss(generated.x, dmd_gradient(generated.x.detach(), x_t, t, fake, real))
+
+    def _real(self, generated: Generated, x_t: Tensor, t: Tensor) -> Tensor:
+        guidance = self.config.guidance if generated.task == "t2i" else self.config.edit_guidance
+        prefix, unconditional = self.teacher.encode_condition(generated.condition), None
+        if guidance != 1:
+            unconditional = self.teacher.encode_condition(self.data.unconditional(1)).repeat(len(x_t))
+        return guided_velocity(self.teacher, x_t, t, prefix, unconditional, guidance)
+
+    def fake_loss(self, generated: Generated, draw: torch.Generator) -> Tensor:
+        """Flow matching on the student's samples, without guidance."""
+        x = generated.x.detach()
+        x_t, noise, t = self._noised(x, draw)
+        prefix: Prefix = self.fake.encode_condition(generated.condition)
+        return flow_matching_loss(self.fake(x_t, t, prefix), x, noise)
+
+    def _noised(self, x: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Equation 5: samples at logit-normal times, with the noise and the times."""
+        t = flow.logit_normal((len(x),), self.config.t_mean, self.config.t_std, draw).to(x.device)
+        noise = torch.randn(x.shape, generator=draw).to(x.device)
+        return flow.interpolate(x, noise, t), noise, t
+
+    def configure_optimizers(self) -> Any:
+        return [self.scheduled(self.model, self.config.student, in_blocks), self.scheduled(self.fake, self.config.fake, in_blocks)]

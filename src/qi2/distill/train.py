@@ -1,0 +1,38 @@
+"""Distil the aligned model to a few steps and publish the student (report section 4.3)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qi2.core.publish import publish
+from qi2.core.reporter import FileReporter, Reporter, Reporters
+from qi2.distill.module import DistillModule
+from qi2.models.mmdit import MMDiT
+from qi2.training.encoded import EncodedSet
+from qi2.training.fit import fit
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
+
+CHECKPOINT_EVERY = 25  # student updates
+
+
+@dataclass
+class DistillInputs:
+    """Folders that distillation reads: the encoded samples, the teacher, and where checkpoints go."""
+
+    encoded: Path
+    teacher: Path
+    checkpoints: Path | None = None
+
+
+def train_distill(cfg: "Recipe", inputs: DistillInputs, out: Path, reporter: Reporter) -> dict[str, float]:
+    """Write model.safetensors, config.json, metrics.json and curves.csv of the student to ``out``."""
+    with publish(out) as staging:
+        module = DistillModule(MMDiT.load(inputs.teacher), EncodedSet(inputs.encoded), cfg.distill, cfg.sampler.shift, cfg.seed)
+        fit(module, "distill", Reporters(reporter, FileReporter(staging)), checkpoints=inputs.checkpoints, every=CHECKPOINT_EVERY)
+        module.model.save(staging)
+        metrics = {"distill/steps": float(module.total_steps), "distill/evaluations": float(cfg.distill.student_steps)}
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return metrics

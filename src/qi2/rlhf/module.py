@@ -1,0 +1,141 @@
+"""Group-relative policy optimisation of the MMDiT: one step is one scored rollout and the updates that learn from it."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qi2.core import rng
+from qi2.core.errors import QI2Error
+from qi2.models import flow
+from qi2.models.mmdit import MMDiT
+from qi2.objectives.policy import advantages, log_probability, nft_loss, ratio_loss, sde_step, spread
+from qi2.rlhf.config import OBJECTIVES, RLHFConfig
+from qi2.rlhf.prompts import PromptPool
+from qi2.rlhf.rollout import Rollout, Sampler
+from qi2.training.encoded import EncodedSet
+from qi2.training.manual import ManualModule
+from qi2.training.mixture import Mixture, Part, in_blocks, supervised_loss
+
+
+class RLHFModule(ManualModule):
+    """The trained policy, the old policy that rolls out, and the running spreads that steer prompts and reward weights.
+
+    The rollout may use guidance; the objective sees the conditional branch alone (report section 4.2).
+    """
+
+    kind_spread: Tensor
+    reward_spread: Tensor
+
+    def __init__(self, model: MMDiT, data: EncodedSet, pool: PromptPool, sampler: Sampler, config: RLHFConfig, seed: int) -> None:
+        super().__init__(config.steps)
+        if config.objective not in OBJECTIVES:
+            raise QI2Error(f"rlhf.objective {config.objective!r} is not known; choose one of {', '.join(OBJECTIVES)}")
+        self.model, self.old = model, copy.deepcopy(model).requires_grad_(False)
+        self.data, self.pool, self.sampler, self.config, self.seed = data, pool, sampler, config, seed
+        self.mixture = Mixture(data, config.stage, config.ti2i_share, {})
+        self.register_buffer("kind_spread", torch.ones(len(pool.kinds)))
+        self.register_buffer("reward_spread", torch.ones(len(sampler.scorers)))
+
+    def batch(self, step: int) -> list[list[Part]]:
+        """Real samples for every update of the step."""
+        draw = rng.numpy_rng(self.seed, "rlhf/real", step)
+        return [self.mixture.draw(draw, self.config.real_batch, self.config.size, self.config.dropout) for _ in range(self.config.updates)]
+
+    def training_step(self, batch: list[list[Part]], _: int) -> None:
+        rollout = None if self.config.objective == "supervised" else self.roll_out()
+        draw = rng.generator(self.seed, "rlhf/update", self.steps_done)
+        for parts in batch:
+            loss = self.supervised(parts, draw)
+            if rollout is not None and rollout.prompts:
+                loss = self.config.supervised * loss + self.policy_loss(rollout, draw)
+            self.update(loss, self.config.optimizer.clip)
+        self.advance()
+        self.follow()
+
+    def roll_out(self) -> Rollout:
+        """Draw prompts, sample and score them with the old policy; only groups with a spread come back."""
+        draw = rng.numpy_rng(self.seed, "rlhf/prompts", self.steps_done)
+        floor = self.config.prompts.floor
+        prompts = self.pool.draw(draw, self.config.rollout.prompts, floor + (1 - floor) * self.kind_spread.cpu().numpy())
+        rollout = self.sampler(self.old, prompts, self.seed, self.steps_done, stochastic=self.config.objective == "grpo")
+        weights = self.weights()
+        rollout.advantages = advantages(rollout.rewards, weights, self.config.scale, self.config.limit)
+        informative = rollout.advantages.abs().amax(dim=1) > 0
+        self._learn_spreads(rollout)
+        self.log("rlhf/informative", informative.float().mean())
+        return rollout.select(informative)
+
+    def weights(self) -> dict[str, float]:
+        """Reward weights now: a reward that no longer tells the samples of a group apart counts less."""
+        floor = self.config.reward_floor
+        factors = floor + (1 - floor) * self.reward_spread
+        return {name: self.config.rewards[name] * float(f) for name, f in zip(self.sampler.scorers, factors, strict=True)}
+
+    def _learn_spreads(self, rollout: Rollout) -> None:
+        keep = self.config.ema
+        spreads = {name: spread(values) for name, values in rollout.rewards.items()}
+        for i, (name, values) in enumerate(rollout.rewards.items()):
+            valid = ~values.isnan().any(dim=1)
+            if valid.any():
+                self.reward_spread[i].lerp_((spreads[name][valid] > 0).float().mean(), 1 - keep)
+                self.log(f"rlhf/reward/{name}", values[valid].mean())
+                self.log(f"rlhf/spread/{name}", spreads[name][valid].mean())
+                self.log(f"rlhf/weight/{name}", self.weights()[name])
+        apart = torch.stack([values > 0 for values in spreads.values()]).any(dim=0).float()
+        for i, kind in enumerate(self.pool.kinds):
+            here = torch.tensor([prompt.kind == kind for prompt in rollout.prompts])
+            if here.any():
+                self.kind_spread[i].lerp_(apart[here].mean(), 1 - keep)
+                first = next(iter(rollout.rewards.values()))[here]
+                self.log(f"rlhf/kind/{kind}", first.nanmean())
+
+    def supervised(self, parts: list[Part], draw: torch.Generator) -> Tensor:
+        """Flow matching on real samples: the anchor that keeps what rewards do not measure."""
+        loss = supervised_loss(self.model, self.data, parts, self.config.t_mean, self.config.t_std, draw)
+        self.log("rlhf/loss_supervised", loss.detach())
+        return loss
+
+    def policy_loss(self, rollout: Rollout, draw: torch.Generator) -> Tensor:
+        """The chosen objective over all samples of all groups, conditional branch only."""
+        group = rollout.x0.shape[1]
+        condition = rollout.condition()
+        prefix = self.model.encode_condition(condition).repeat(group)
+        with torch.no_grad():
+            old_prefix = self.old.encode_condition(condition).repeat(group)
+        loss = (self._forward_process if self.config.objective == "nft" else self._ratio)(rollout, prefix, old_prefix, draw)
+        self.log("rlhf/loss_policy", loss.detach())
+        return loss
+
+    def _forward_process(self, rollout: Rollout, prefix: Any, old_prefix: Any, draw: torch.Generator) -> Tensor:
+        x0 = rollout.x0.flatten(0, 1)
+        low, high = self.config.t_range
+        t = (low + (high - low) * torch.rand(len(x0), generator=draw)).to(x0.device)
+        x_t = flow.interpolate(x0, torch.randn(x0.shape, generator=draw).to(x0.device), t)
+        with torch.no_grad():
+            old = self.old(x_t, t, old_prefix)
+        optimality = 0.5 + rollout.advantages.flatten().to(x0.device) / (2 * self.config.limit)
+        return nft_loss(self.model(x_t, t, prefix), old, x_t, x0, t, optimality, self.config.beta)
+
+    def _ratio(self, rollout: Rollout, prefix: Any, old_prefix: Any, draw: torch.Generator) -> Tensor:
+        """The old log-probability is that of the old policy's conditional branch, so that the first update has ratio one."""
+        advantage, clip = rollout.advantages.flatten().to(rollout.x0.device), self.config.clip_range
+        noise = (self.config.rollout.noise_level, self.sampler.second_time)
+        losses = []
+        for step in rollout.transitions:
+            t = torch.full((len(step.x),), step.now, device=step.x.device)
+            with torch.no_grad():
+                old = log_probability(step.x_next, *sde_step(step.x, self.old(step.x, t, old_prefix), step.now, step.after, *noise))
+            new = log_probability(step.x_next, *sde_step(step.x, self.model(step.x, t, prefix), step.now, step.after, *noise))
+            losses.append(ratio_loss(new, old, advantage, clip))
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the old policy towards the trained one."""
+        for old, new in zip(self.old.parameters(), self.model.parameters(), strict=True):
+            old.lerp_(new, 1 - self.config.old_decay)
+
+    def configure_optimizers(self) -> Any:
+        return self.scheduled(self.model, self.config.optimizer, in_blocks)

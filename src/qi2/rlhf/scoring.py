@@ -1,0 +1,64 @@
+"""Rewards of a rollout: any number of named scorers, and the world's exact checker as one of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qi2.core.errors import QI2Error
+from qi2.data.world.checker import check, check_edit
+from qi2.data.world.edits import Edit
+from qi2.data.world.scene import Scene
+from qi2.rlhf.prompts import Prompt
+
+CHECKER = "checker"
+KEPT_SCALE = 40.0  # mean absolute change (0..255) of the pixels to keep at which the checker's consistency is 0
+
+
+@dataclass
+class RolloutSample:
+    """One generated image and what it was asked to be."""
+
+    prompt: Prompt
+    image: Image.Image
+
+
+Scorer = Callable[[Sequence[RolloutSample]], Tensor]
+"""Scores (N,) of N samples, higher is better; NaN where the reward does not apply (a portrait reward on a landscape)."""
+
+
+def checker(samples: Sequence[RolloutSample]) -> Tensor:
+    """The world's verifiable reward in [0, 1]: half for the share of right attributes, half for all of them right.
+
+    An edit gets half for being done and half for leaving the rest alone. NaN where the truth is not known.
+    """
+    return torch.tensor([_truth_score(sample) for sample in samples])
+
+
+def _truth_score(sample: RolloutSample) -> float:
+    truth = sample.prompt.truth
+    if isinstance(truth, Scene):
+        found = check(sample.image, truth)
+        attributes = [value for name, value in found.items() if name != "all"]
+        return 0.5 * sum(attributes) / len(attributes) + 0.5 * found["all"]
+    if isinstance(truth, Edit):
+        result = check_edit(sample.image, truth, sample.prompt.sources[0])
+        return 0.5 * result["done"] + 0.5 * max(0.0, 1 - result["kept_mae"] / KEPT_SCALE)
+    return float("nan")
+
+
+def choose_scorers(weights: Mapping[str, float], given: Mapping[str, Scorer]) -> dict[str, Scorer]:
+    """The scorers of all rewards with a weight; the checker is always there.
+
+    Raises QI2Error where a reward has a weight but no scorer.
+    """
+    known = {CHECKER: checker, **given}
+    missing = [name for name, weight in weights.items() if weight > 0 and name not in known]
+    if missing:
+        raise QI2Error(f"rlhf.rewards: no scorer for {', '.join(missing)}; known are {', '.join(sorted(known))}; set the weight to 0")
+    chosen = {name: known[name] for name, weight in weights.items() if weight > 0}
+    if not chosen:
+        raise QI2Error("rlhf.rewards: every weight is 0; give one to at least one reward")
+    return chosen

@@ -1,0 +1,73 @@
+"""Align the SFT model and publish the result (report section 4.2)."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qi2.core.publish import publish
+from qi2.core.reporter import FileReporter, Reporter, Reporters
+from qi2.models.condition import ConditionEncoder
+from qi2.models.mmdit import MMDiT
+from qi2.models.vae import VAE
+from qi2.rlhf.module import RLHFModule
+from qi2.rlhf.prompts import PromptPool, encode, kind_weights, world_prompts
+from qi2.rlhf.rollout import Sampler
+from qi2.rlhf.scoring import Scorer, choose_scorers
+from qi2.training.encoded import EncodedSet
+from qi2.training.fit import fit
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
+
+CHECKPOINT_EVERY = 20  # rollouts
+
+
+@dataclass
+class RLHFInputs:
+    """Folders that RLHF reads: the encoded samples, the model to start from, VAE, condition encoder, and where checkpoints go."""
+
+    encoded: Path
+    start: Path
+    vae: Path
+    vlm: Path
+    checkpoints: Path | None = None
+
+
+def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer], out: Path, reporter: Reporter) -> dict[str, float]:
+    """Write model.safetensors, config.json, metrics.json and curves.csv to ``out``.
+
+    scorers: one per reward that ``rlhf.rewards`` gives a weight; the world's checker is built in.
+    """
+    with publish(out) as staging:
+        module = build(cfg, inputs, scorers)
+        reporters = Reporters(reporter, FileReporter(staging))
+        fit(module, "rlhf", reporters, checkpoints=inputs.checkpoints, every=CHECKPOINT_EVERY)
+        module.model.save(staging)
+        metrics = {"rlhf/steps": float(module.total_steps), **_ends(staging / "curves.csv")}
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return metrics
+
+
+def build(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer]) -> RLHFModule:
+    """The module with everything it reads."""
+    config, vae = cfg.rlhf, VAE.load(inputs.vae)
+    prompts = world_prompts(config.prompts, config.size, cfg.seed)
+    empty = encode(prompts, ConditionEncoder.load(inputs.vlm), vae)
+    sampler = Sampler(config.rollout, config.size, cfg.sampler.shift, vae, empty, choose_scorers(config.rewards, scorers))
+    pool = PromptPool(prompts, kind_weights(config.prompts))
+    return RLHFModule(MMDiT.load(inputs.start), EncodedSet(inputs.encoded), pool, sampler, config, cfg.seed)
+
+
+def _ends(curves: Path) -> dict[str, float]:
+    """First and last value of every curve, as ``NAME/first`` and ``NAME/last``."""
+    if not curves.exists():
+        return {}
+    ends: dict[str, float] = {}
+    with open(curves, newline="") as handle:
+        for row in csv.DictReader(handle):
+            ends.setdefault(f"{row['name']}/first", float(row["value"]))
+            ends[f"{row['name']}/last"] = float(row["value"])
+    return ends

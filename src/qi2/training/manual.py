@@ -1,0 +1,30 @@
+"""Methods that make several optimiser updates per training step (RL on one rollout, a student and its fake score)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from qi2.training.fit import StepModule
+
+
+class ManualModule(StepModule):
+    """A `StepModule` that calls `update` itself, and `advance` once at the end of each step."""
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__(total_steps)
+        self.automatic_optimization = False
+
+    def update(self, loss: Tensor, clip: float, index: int = 0) -> None:
+        """One update of optimiser ``index`` with the gradient's norm clipped."""
+        optimizers: Any = self.optimizers()
+        optimizer = optimizers[index] if isinstance(optimizers, list) else optimizers
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
+        optimizer.step()
+
+    def advance(self) -> None:
+        """Move every learning rate one step on."""
+        schedulers: Any = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()

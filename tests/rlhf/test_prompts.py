@@ -1,0 +1,75 @@
+"""What RLHF asks for, and how answers are scored."""
+
+import numpy as np
+import pytest
+import torch
+
+from qi2.core.errors import QI2Error
+from qi2.data.world.edits import Edit
+from qi2.data.world.render import render
+from qi2.data.world.scene import Scene
+from qi2.data.world.split import is_heldout
+from qi2.rlhf.config import PromptsConfig
+from qi2.rlhf.prompts import Prompt, PromptPool, kind_weights, world_prompts
+from qi2.rlhf.scoring import RolloutSample, checker, choose_scorers
+
+CONFIG = PromptsConfig(pool=200, edit_share=0.25)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    return world_prompts(CONFIG, 64, seed=3)
+
+
+def test_prompts_show_nothing_that_is_held_out(prompts: list[Prompt]) -> None:
+    for prompt in prompts:
+        scenes = (prompt.truth,) if isinstance(prompt.truth, Scene) else (*prompt.truth.references, prompt.truth.target)
+        assert not any(is_heldout(scene) for scene in scenes)
+
+
+def test_prompts_follow_the_weights_of_kinds_and_the_share_of_edits(prompts: list[Prompt]) -> None:
+    edits = [p for p in prompts if isinstance(p.truth, Edit)]
+    assert len(edits) / len(prompts) == pytest.approx(0.25, abs=0.03)
+    assert sum(p.kind == "count" for p in prompts) == pytest.approx(4 * sum(p.kind == "one" for p in prompts), abs=4)
+
+
+def test_another_seed_gives_other_prompts(prompts: list[Prompt]) -> None:
+    assert [p.text for p in prompts] == [p.text for p in world_prompts(CONFIG, 64, seed=3)]
+    assert [p.text for p in prompts] != [p.text for p in world_prompts(CONFIG, 64, seed=4)]
+
+
+def test_a_kind_without_spread_is_drawn_less(prompts: list[Prompt]) -> None:
+    pool = PromptPool(prompts, kind_weights(CONFIG))
+    factors = np.array([0.0 if kind == "count" else 1.0 for kind in pool.kinds])
+    drawn = pool.draw(np.random.default_rng(0), 200, factors)
+    assert not any(prompt.kind == "count" for prompt in drawn)
+
+
+def test_no_kind_with_a_weight_is_an_error() -> None:
+    with pytest.raises(QI2Error, match="no kind has a weight"):
+        kind_weights(PromptsConfig(kinds={"one": 0.0}))
+
+
+def test_checker_scores_the_truth_one_and_a_wrong_image_less(prompts: list[Prompt]) -> None:
+    scenes = [p for p in prompts if isinstance(p.truth, Scene)]
+    right = checker([RolloutSample(p, render(p.truth, 64)) for p in scenes])
+    wrong = checker([RolloutSample(p, render(q.truth, 64)) for p, q in zip(scenes, scenes[1:] + scenes[:1], strict=True)])
+    assert right.mean() > 0.99
+    assert wrong.mean() < 0.6
+
+
+def test_an_unchanged_source_gets_half_of_the_edit_reward(prompts: list[Prompt]) -> None:
+    edits = [p for p in prompts if isinstance(p.truth, Edit)]
+    assert checker([RolloutSample(p, render(p.truth.target, 64)) for p in edits]).mean() > 0.99
+    assert float(checker([RolloutSample(p, p.sources[0]) for p in edits]).mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_checker_does_not_apply_without_a_known_truth(prompts: list[Prompt]) -> None:
+    assert checker([RolloutSample(Prompt("user", "a photo"), render(Scene("one"), 64))]).isnan().all()
+
+
+def test_a_reward_without_a_scorer_is_an_error_that_names_it() -> None:
+    with pytest.raises(QI2Error, match="aesthetic"):
+        choose_scorers({"checker": 1.0, "aesthetic": 0.5}, {})
+    given = {"aesthetic": lambda samples: torch.zeros(len(samples))}
+    assert list(choose_scorers({"checker": 0.0, "aesthetic": 0.5}, given)) == ["aesthetic"]
