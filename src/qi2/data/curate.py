@@ -6,29 +6,40 @@ rows), ``funnel.json``, ``rejected/REASON_k.png`` and ``metrics.json``. Held-out
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data import truth
-from qi2.data.curate_config import CurateConfig, thresholds
+from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.filters import exact, near
 from qi2.data.filters.models import ModelPaths
 from qi2.data.filters.registry import FILTERS
 from qi2.data.rejected import save_examples
 from qi2.data.scoring import score_rows
 from qi2.data.shards import Sidecar
-from qi2.data.stages import HELDOUT, NOT_ADMITTED, first_reason, roles, run_stages
+from qi2.data.stages import HELDOUT, NOT_ADMITTED, first_reason, kept, roles, run_stages
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qi2.recipe import Recipe
+
+class CurationRecipe(Protocol):
+    """The part of the recipe that curation reads."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def curate(self) -> CurateConfig: ...
+
+    @property
+    def standins(self) -> Any: ...  # paths of pretrained models; its type belongs to a package above this one
 
 
-def curate(cfg: "Recipe", raw: Path, standins: Path, out: Path, reporter: Reporter) -> None:
+def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: Reporter) -> None:
     """Curate the folder ``raw`` of the ingest stage with the models in ``standins`` (or the pretrained ones of the config)."""
     raw = Path(raw)
     table = score(Sidecar.load(raw).table, raw, model_paths(cfg, Path(standins)), cfg.curate)
@@ -46,7 +57,7 @@ def curate(cfg: "Recipe", raw: Path, standins: Path, out: Path, reporter: Report
             reporter.file(path)
 
 
-def model_paths(cfg: "Recipe", standins: Path) -> ModelPaths:
+def model_paths(cfg: CurationRecipe, standins: Path) -> ModelPaths:
     """The pretrained models that the config names, else the stand-ins' folders."""
     given = cfg.standins
     return ModelPaths(
@@ -62,7 +73,7 @@ def score(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConf
     table = rows.assign(role=roles(rows)).reset_index(drop=True)
     table = table.join(score_rows(table, raw, paths, config))
     others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER))
-    passes = np.equal(first_reason(table, thresholds(config)["stage1"], others), None)
+    passes = kept(first_reason(table, thresholds(config)["stage1"], others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
     table["near_duplicate_of"] = near.duplicate_of(table, passes, config)
     return table.drop(columns="thumbnail")
@@ -71,18 +82,17 @@ def score(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConf
 def write_tables(table: "pd.DataFrame", folder: Path) -> None:
     """``scores.parquet`` and one manifest per stage."""
     table.to_parquet(folder / "scores.parquet", index=False)
-    stages = [column for column in table if column.startswith("reason_")]
-    for column in stages:
-        kept = table[table[column].isna()].drop(columns=stages)
-        kept.to_parquet(folder / f"{column.removeprefix('reason_')}.parquet", index=False)
+    for name in STAGES:
+        rows = table[table[f"reason_{name}"].isna()]
+        rows.drop(columns=[f"reason_{other}" for other in STAGES]).to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def first_rejections(table: "pd.DataFrame") -> np.ndarray:
     """Per row the reason of the first stage that rejected it, None for rows that no stage rejected."""
     first = np.full(len(table), None, dtype=object)
-    for column in [column for column in table if column.startswith("reason_")]:
-        reason = table[column].to_numpy(dtype=object)
-        new = np.equal(first, None) & ~np.isin(reason.astype(str), ("None", "nan", HELDOUT, NOT_ADMITTED))
+    for name in STAGES:
+        reason = table[f"reason_{name}"].to_numpy(dtype=object)
+        new = kept(first) & ~np.isin(reason.astype(str), ("None", "nan", HELDOUT, NOT_ADMITTED))
         first[new] = reason[new]
     return first
 

@@ -43,7 +43,7 @@ class CurateConfig:
     synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
     near_radius: float = 0.065  # candidates: root-mean-square difference of the coarse thumbnails, of full scale 1
     near_layout: float = 0.24  # near-duplicate: layout difference of the aligned thumbnails (see filters/alignment.py) ...
-    near_detail: float = 0.75  # ... and their detail difference, both relative to contrast
+    near_detail: float = 0.9  # ... and their detail difference, both relative to contrast
     examples: int = 4  # rejected pictures shown per reason
     stage1: StageThresholds = field(
         default_factory=lambda: StageThresholds(
@@ -65,9 +65,7 @@ class CurateConfig:
     stage2: StageThresholds = field(default_factory=lambda: StageThresholds(edits=True))
     stage3: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512], synthetic=True))
     stage4: StageThresholds = field(
-        default_factory=lambda: StageThresholds(
-            sides=[512, 1024], min_sharpness=4.0, min_aesthetic=8.0, min_quality=60, max_blockiness=0.3
-        )
+        default_factory=lambda: StageThresholds(sides=[512, 1024], min_sharpness=4.0, min_aesthetic=8.0, min_quality=60, max_blockiness=0.3)
     )
     stage5: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512, 1024, 2048]))
     stage6: StageThresholds = field(

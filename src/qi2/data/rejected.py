@@ -36,7 +36,7 @@ def save_examples(table: "pd.DataFrame", reason: np.ndarray, raw: Path, folder: 
     folder.mkdir(parents=True, exist_ok=True)
     by_id = table.set_index("id", drop=False)
     files: list[Path] = []
-    for name in sorted(set(reason[~np.equal(reason, None)])):
+    for name in sorted({name for name in reason if name is not None}):
         rows = sorted(np.flatnonzero(reason == name), key=lambda row: key(seed, f"rejected-{table['id'].iloc[row]}"))
         for k, row in enumerate(rows[:count]):
             files.append(folder / f"{name}_{k}.png")
@@ -61,7 +61,7 @@ def _picture(row: "pd.Series", raw: Path) -> Image.Image:
     """Fitted into the square on gray; a card for a broken file."""
     square = Image.new("RGB", (SIDE, SIDE), (225, 225, 225))
     try:
-        image = decode(read_bytes(raw, row), None).image
+        image = decode(read_bytes(raw, {name: row[name] for name in ("shard", "offset", "length")})).image
     except BrokenImageError:
         ImageDraw.Draw(square).text((SIDE // 2, SIDE // 2), "cannot be read", fill=(160, 0, 0), anchor="mm")
         return square

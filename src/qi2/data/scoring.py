@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
-FIELDS = ("id", "shard", "offset", "length", "sha256", "captions")
+Job = dict[str, Any]  # a file (shard, offset, length, sha256) and the ``rows`` that consist of it (id, role, captions)
+Scored = list[tuple[str, Row]]
+CHUNK = 4  # batches per task of a worker
 
 
 @dataclass
@@ -45,13 +47,16 @@ _worker: _Worker | None = None
 
 
 def score_rows(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig) -> "pd.DataFrame":
-    """One line of scores per row, indexed like ``rows``; ``broken`` holds the reason where a file cannot be used."""
+    """One line of scores per row, indexed like ``rows`` (a sidecar with ``role``); ``broken`` says why a file cannot be used.
+
+    Rows with the same bytes share one decode.
+    """
     import pandas as pd
 
-    records = rows[list(FIELDS)].to_dict("records")
-    chunks = [records[start : start + 4 * config.batch_size] for start in range(0, len(records), 4 * config.batch_size)]
+    jobs = _jobs(rows)
+    chunks = [jobs[start : start + CHUNK * config.batch_size] for start in range(0, len(jobs), CHUNK * config.batch_size)]
     scores: dict[str, Row] = {}
-    with Progress("curate: score", len(records), "img") as progress:
+    with Progress("curate: score", len(rows), "img") as progress:
         for done in _run(chunks, raw, paths, config):
             scores.update(done)
             progress.update(len(done))
@@ -59,7 +64,16 @@ def score_rows(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: Curat
     return table if "broken" in table else table.assign(broken=None)
 
 
-def _run(chunks: list[list[Row]], raw: Path, paths: ModelPaths, config: CurateConfig) -> Iterator[dict[str, Row]]:
+def _jobs(rows: "pd.DataFrame") -> list[Job]:
+    jobs: dict[str, Job] = {}
+    columns = [rows[name].tolist() for name in ("id", "role", "captions", "shard", "offset", "length", "sha256")]
+    for name, role, captions, shard, offset, length, sha256 in zip(*columns, strict=True):
+        job = jobs.setdefault(sha256, {"shard": shard, "offset": offset, "length": length, "sha256": sha256, "rows": []})
+        job["rows"].append({"id": name, "role": role, "captions": list(captions)})
+    return list(jobs.values())
+
+
+def _run(chunks: list[list[Job]], raw: Path, paths: ModelPaths, config: CurateConfig) -> Iterator[Scored]:
     worker = _Worker(raw, paths, config.device, config.batch_size)
     if config.workers == 0:
         yield from (_score_chunk(worker, chunk) for chunk in chunks)
@@ -81,34 +95,45 @@ def _start_worker(worker: _Worker) -> None:
     _worker = worker
 
 
-def _score_in_worker(chunk: list[Row]) -> dict[str, Row]:
+def _score_in_worker(chunk: list[Job]) -> Scored:
     assert _worker is not None
     return _score_chunk(_worker, chunk)
 
 
-def _score_chunk(worker: _Worker, chunk: list[Row]) -> dict[str, Row]:
-    scores: dict[str, Row] = {}
+def _score_chunk(worker: _Worker, chunk: list[Job]) -> Scored:
+    scored: Scored = []
     for start in range(0, len(chunk), worker.batch_size):
-        pictures: dict[str, Picture] = {}
-        batch = chunk[start : start + worker.batch_size]
-        for row in batch:
-            try:
-                picture = decode(read_bytes(worker.raw, row), row["sha256"])
-            except BrokenImageError as error:
-                scores[row["id"]] = {"broken": str(error)}
-                continue
-            pictures[row["id"]] = picture
-            scores[row["id"]] = {"broken": None, **measure(picture)}
-        _score_models(worker.scorers, pictures, {row["id"]: list(row["captions"]) for row in batch}, scores)
-    return scores
+        scored += _score_batch(worker, chunk[start : start + worker.batch_size])
+    return scored
 
 
-def _score_models(scorers: list[Scorer], pictures: dict[str, Picture], captions: dict[str, list[str]], scores: dict[str, Row]) -> None:
-    if not pictures:
+def _score_batch(worker: _Worker, jobs: list[Job]) -> Scored:
+    scores: dict[str, Row] = {}
+    usable: list[tuple[Picture, list[Row]]] = []
+    for job in jobs:
+        try:
+            picture = decode(read_bytes(worker.raw, job), job["sha256"])
+        except BrokenImageError as error:
+            scores |= {row["id"]: {"broken": str(error)} for row in job["rows"]}
+            continue
+        usable.append((picture, job["rows"]))
+        columns = {"broken": None, **measure(picture)}
+        scores |= {row["id"]: dict(columns) for row in job["rows"]}
+    for scorer in worker.scorers:
+        _score_model(scorer, usable, scores)
+    return list(scores.items())
+
+
+def _score_model(scorer: Scorer, usable: list[tuple[Picture, list[Row]]], scores: dict[str, Row]) -> None:
+    """Run one model over the pictures, or over the rows of its roles, and add its columns."""
+    if scorer.roles:
+        work = [(picture, [row], row["captions"]) for picture, rows in usable for row in rows if row["role"] in scorer.roles]
+    else:
+        work = [(picture, rows, []) for picture, rows in usable]
+    if not work:
         return
-    images = [picture.image for picture in pictures.values()]
-    texts = [captions[name] for name in pictures]
-    for scorer in scorers:
-        for column, values in scorer.score(images, texts).items():
-            for name, value in zip(pictures, values, strict=True):
-                scores[name][column] = float(value) if np.isfinite(value) else None
+    columns = scorer.score([picture.image for picture, _, _ in work], [captions for _, _, captions in work])
+    for column, values in columns.items():
+        for (_, rows, _), value in zip(work, values.tolist(), strict=True):
+            for row in rows:
+                scores[row["id"]][column] = value if np.isfinite(value) else None

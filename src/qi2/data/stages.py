@@ -26,13 +26,18 @@ def roles(rows: "pd.DataFrame") -> np.ndarray:
     return rows["task"].map({"t2i": IMAGE, "ti2i": PAIR, "reference": REFERENCE}).to_numpy(dtype=object)
 
 
+def kept(reason: np.ndarray) -> np.ndarray:
+    """Which rows have no reason against them."""
+    return np.array([value is None for value in reason], dtype=bool)
+
+
 def first_reason(table: "pd.DataFrame", limits: StageThresholds, filters: tuple[Filter, ...] = FILTERS) -> np.ndarray:
     """Name of the first filter that refuses each row, or None; a filter judges only the roles that it is for."""
     reason = np.full(len(table), None, dtype=object)
     role = table["role"].to_numpy()
     for item in filters:
         refused = item.rejects(table, limits) & np.isin(role, item.roles)
-        reason[refused & np.equal(reason, None)] = item.name
+        reason[refused & kept(reason)] = item.name
     return reason
 
 
@@ -59,25 +64,25 @@ def _entering(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds
     synthetic = table["kind"].isin(config.synthetic_kinds) | table["source"].isin(config.synthetic_sources)
     edit = table["role"] != IMAGE
     admitted = (bool(limits.edits) | ~edit) & (bool(limits.synthetic) | ~synthetic) & (table["split"] != "heldout")
-    return np.asarray(admitted.to_numpy() & (np.equal(before, None) | (before == NOT_ADMITTED)))
+    return np.asarray(admitted.to_numpy() & (kept(before) | (before == NOT_ADMITTED)))
 
 
 def _check_references(table: "pd.DataFrame", reason: np.ndarray) -> None:
     """Drop pairs whose reference is not kept, then references that no kept pair uses."""
     role, ids, references = table["role"].to_numpy(), table["id"].to_numpy(), table["references"].to_numpy()
-    kept = set(ids[np.equal(reason, None)])
-    for row in np.flatnonzero(np.equal(reason, None) & (role == PAIR)):
-        if not kept.issuperset(references[row]):
+    known = set(ids[kept(reason)])
+    for row in np.flatnonzero(kept(reason) & (role == PAIR)):
+        if not known.issuperset(references[row]):
             reason[row] = BAD_REFERENCE
-    used = {name for row in np.flatnonzero(np.equal(reason, None) & (role == PAIR)) for name in references[row]}
-    for row in np.flatnonzero(np.equal(reason, None) & (role == REFERENCE)):
+    used = {name for row in np.flatnonzero(kept(reason) & (role == PAIR)) for name in references[row]}
+    for row in np.flatnonzero(kept(reason) & (role == REFERENCE)):
         if ids[row] not in used:
             reason[row] = UNUSED
 
 
 def _balance(table: "pd.DataFrame", reason: np.ndarray, limit: float, seed: int) -> None:
     """Keep at most ``limit`` times the median count of kept targets per (task, kind); which ones is random but fixed."""
-    targets = np.equal(reason, None) & (table["role"] != REFERENCE).to_numpy()
+    targets = kept(reason) & (table["role"] != REFERENCE).to_numpy()
     groups = (table["role"].astype(str) + ":" + table["kind"].fillna("").astype(str)).to_numpy()
     names, counts = np.unique(groups[targets].astype(str), return_counts=True)
     if not len(names):
@@ -91,17 +96,17 @@ def _balance(table: "pd.DataFrame", reason: np.ndarray, limit: float, seed: int)
 
 
 def _summary(table: "pd.DataFrame", entering: np.ndarray, reason: np.ndarray, limits: StageThresholds) -> dict[str, Any]:
-    kept = entering & np.equal(reason, None)
-    names, counts = np.unique(reason[entering & ~kept].astype(str), return_counts=True)
+    stay = entering & kept(reason)
+    names, counts = np.unique(reason[entering & ~stay].astype(str), return_counts=True)
     rejected = dict(zip(names.tolist(), counts.tolist(), strict=True))
     order = [item.name for item in FILTERS] + [BAD_REFERENCE, UNUSED, BALANCE]
-    largest = [max((side for side in limits.sides or [] if side <= short), default=0) for short in table["short_side"][kept]]
+    largest = [max((side for side in limits.sides or [] if side <= short), default=0) for short in table["short_side"][stay]]
     return {
         "in": int(entering.sum()),
         "rejected": {name: rejected[name] for name in order if name in rejected},
-        "kept": int(kept.sum()),
-        "kept_by_role": table["role"][kept].value_counts().sort_index().to_dict(),
-        "kept_by_kind": table["kind"][kept].fillna("").value_counts().sort_index().to_dict(),
+        "kept": int(stay.sum()),
+        "kept_by_role": table["role"][stay].value_counts().sort_index().to_dict(),
+        "kept_by_kind": table["kind"][stay].fillna("").value_counts().sort_index().to_dict(),
         "kept_by_side": {str(side): largest.count(side) for side in sorted(set(largest))},
         "thresholds": asdict(limits),
     }

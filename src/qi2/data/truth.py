@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qi2.data.stages import BALANCE, UNUSED
+from qi2.data.stages import BALANCE, UNUSED, kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,17 +31,18 @@ CHOSEN = (BALANCE, UNUSED)  # rejected although nothing is wrong with the row
 
 
 def figures(table: "pd.DataFrame", reason: np.ndarray) -> dict[str, float]:
-    """Share of each planted defect rejected at any stage, and of good rows kept; empty when the data holds no planted defect.
+    """Figures over the training rows; empty when the data holds no planted defect.
 
-    ``curate/recall/DEFECT``: a planted copy also counts when it is the one that was kept and the original went. ``curate/precision/REASON``: share of planted defects among the rows rejected for that reason, where
-    duplicates count as right whichever of the copies goes; ``curate/good/rejected``: share of good training rows lost.
+    ``curate/recall/DEFECT``: share of a planted defect that is rejected at any stage; a planted copy also counts when it is the one
+    that was kept and the original went. ``curate/precision/REASON``: share of planted defects, and of originals that gave way to a
+    planted copy, among the rows rejected for that reason. ``curate/good/rejected``: share of good rows lost to any filter.
     """
     kind = table["kind"].fillna("").astype(str).to_numpy()
     train = (table["split"] != "heldout").to_numpy()
     planted = np.array([name.startswith(PREFIX) for name in kind]) & train
     if not planted.any():
         return {}
-    caught = ~np.equal(reason, None) & ~np.isin(reason.astype(str), CHOSEN)
+    caught = ~kept(reason) & ~np.isin(reason.astype(str), CHOSEN)
     names = np.array([name.removeprefix(PREFIX) for name in kind])
     settled = caught | _kept_copies(table)
     found = {f"curate/recall/{name}": float(settled[planted & (names == name)].mean()) for name in sorted(set(names[planted]))}

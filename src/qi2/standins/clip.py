@@ -7,24 +7,21 @@ transformers folder: weights, image processor, and a tokenizer that ends every t
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from qi2.core import rng
 from qi2.core.reporter import Reporter
 from qi2.standins.filters_config import ClipConfig
-from qi2.standins.pixels import read_pixels
+from qi2.standins.pixels import StandinsRecipe, read_pixels
 from qi2.training.config import OptimizerConfig
 from qi2.training.fit import StepModule, fit
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qi2.recipe import Recipe
 
-
-def train_clip(cfg: "Recipe", rows: "pd.DataFrame", raw: Path, tokenizer_folder: Path, out: Path, reporter: Reporter) -> None:
+def train_clip(cfg: StandinsRecipe, rows: "pd.DataFrame", raw: Path, tokenizer_folder: Path, out: Path, reporter: Reporter) -> None:
     """Train on the T2I training rows of the sidecar table and write the model's folder ``out``.
 
     ``tokenizer_folder`` is the condition encoder's. Raises QI2Error when there are too few readable captioned images.
@@ -47,7 +44,7 @@ def clip_tokenizer(folder: str, length: int) -> Any:
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {base.eos_token}", special_tokens=[(base.eos_token, base.eos_token_id)]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, eos_token=base.eos_token, pad_token=base.pad_token, model_max_length=length, padding_side="right"
     )
 

@@ -37,6 +37,6 @@ class NSFWConfig:
     layers: int = 2
     heads: int = 4
     images: int = 2048
-    steps: int = 100
+    steps: int = 200
     batch_size: int = 64
     lr: float = 3e-3

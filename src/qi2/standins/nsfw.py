@@ -16,20 +16,18 @@ from qi2.core import rng
 from qi2.core.reporter import Reporter
 from qi2.data.world.defects import hazard_image
 from qi2.standins.filters_config import NSFWConfig
-from qi2.standins.pixels import read_pixels, spread_by_kind
+from qi2.standins.pixels import StandinsRecipe, read_pixels, spread_by_kind
 from qi2.training.config import OptimizerConfig
 from qi2.training.fit import StepModule, fit
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qi2.recipe import Recipe
-
 UNSAFE_KIND = "defect_unsafe"
 UNSAFE_SHARE = 0.25  # of every batch
 
 
-def train_nsfw(cfg: "Recipe", rows: "pd.DataFrame", raw: Path, out: Path, reporter: Reporter) -> None:
+def train_nsfw(cfg: StandinsRecipe, rows: "pd.DataFrame", raw: Path, out: Path, reporter: Reporter) -> None:
     """Train on the training rows of the sidecar table and on striped versions of them; write the model's folder ``out``.
 
     The planted unsafe rows are left out, so that they measure the classifier; a user's own rows all count as safe.

@@ -1,7 +1,7 @@
-"""Reads images for the curation models' training: spread over the rows, preprocessed, unreadable ones left out."""
+"""What training the two curation models shares: its part of the recipe, and reading images, unreadable ones left out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -10,9 +10,20 @@ from torch import Tensor
 from qi2.core.errors import QI2Error
 from qi2.data.filters.broken import BrokenImageError, decode
 from qi2.data.shards import read_bytes
+from qi2.standins.config import StandinsConfig
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class StandinsRecipe(Protocol):
+    """The part of the recipe that training the stand-ins reads."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def standins(self) -> StandinsConfig: ...
 
 
 def read_pixels(rows: "pd.DataFrame", raw: Path, most: int, processor: Any) -> tuple[Tensor, "pd.DataFrame"]:
@@ -22,9 +33,9 @@ def read_pixels(rows: "pd.DataFrame", raw: Path, most: int, processor: Any) -> t
     """
     chosen = spread(rows, most)
     images, kept = [], []
-    for place, row in enumerate(chosen[["shard", "offset", "length"]].to_dict("records")):
+    for place, (shard, offset, length) in enumerate(zip(chosen["shard"], chosen["offset"], chosen["length"], strict=True)):
         try:
-            image = decode(read_bytes(raw, row)).image
+            image = decode(read_bytes(raw, {"shard": shard, "offset": offset, "length": length})).image
         except BrokenImageError:
             continue
         images.append(processor(image, do_rescale=False, do_normalize=False)["pixel_values"][0].astype(np.uint8))

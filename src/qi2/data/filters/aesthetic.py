@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST = 128  # px of the reduced picture that is measured
+OPPONENT = np.array([[1, 0.5], [-1, 0.5], [0, -1]], np.float32)  # RGB to red-green and yellow-blue
 
 
 def measure(picture: Picture) -> dict[str, Any]:
     """``aesthetic``: 0 for gray pictures, about 30 for muted and above 80 for vivid ones."""
     factor = max(1, min(picture.image.size) // LARGEST)
-    pixels = np.asarray(picture.image.reduce(factor) if factor > 1 else picture.image, dtype=np.float32)
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    first, second = red - green, 0.5 * (red + green) - blue
-    spread = np.hypot(first.std(), second.std())
-    return {"aesthetic": float(spread + 0.3 * np.hypot(first.mean(), second.mean()))}
+    source = np.asarray(picture.image.reduce(factor)) if factor > 1 else picture.pixels
+    opponents = source.reshape(-1, 3).astype(np.float32) @ OPPONENT
+    mean = opponents.mean(0)
+    variance = np.maximum(np.einsum("nc,nc->c", opponents, opponents) / len(opponents) - mean**2, 0)
+    return {"aesthetic": float(np.sqrt(variance.sum()) + 0.3 * np.hypot(*mean))}
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:

@@ -32,18 +32,24 @@ class Picture:
     tables: dict[int, list[int]]  # JPEG quantisation tables; empty for other formats
 
     @cached_property
-    def gray(self) -> Image.Image:
-        """Luminance, 8 bit, full size."""
-        return self.image.convert("L")
+    def pixels(self) -> np.ndarray:
+        """uint8 (H, W, 3)."""
+        return np.asarray(self.image)
 
     @cached_property
     def luma(self) -> np.ndarray:
-        """Luminance as int16 (H, W), full size."""
-        return np.asarray(self.gray, dtype=np.int16)
+        """Luminance, uint8 (H, W)."""
+        return np.asarray(self.image.convert("L"))
 
 
 class Scorer(Protocol):
-    """A filter's model, loaded once per process; scores a batch of pictures with their captions."""
+    """A filter's model, loaded once per process.
+
+    ``roles``: the rows whose captions it reads; empty for a model that looks at the picture alone and runs once per file.
+    """
+
+    @property
+    def roles(self) -> tuple[str, ...]: ...
 
     def score(self, images: list[Image.Image], captions: list[list[str]]) -> dict[str, np.ndarray]:
         """Columns of one value per picture; NaN where the score does not apply (no caption)."""

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+TEXTS = 128  # captions per forward pass
+
 
 class ClipScorer:
     """A CLIPModel with its own image processor and tokenizer."""
+
+    roles = (IMAGE,)
 
     def __init__(self, paths: ModelPaths, device: str = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
@@ -48,7 +52,15 @@ class ClipScorer:
         return unit(self.model.get_image_features(pixel_values=pixels))
 
     def embed_texts(self, texts: list[str]) -> "torch.Tensor":
-        """Unit vectors (B, D); texts are cut to the model's context."""
+        """Unit vectors (B, D); texts are cut to the model's context, and run with others of their length to save padding."""
+        import torch
+
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        parts = [self._embed_batch([texts[index] for index in order[start : start + TEXTS]]) for start in range(0, len(texts), TEXTS)]
+        embedded = torch.cat(parts)
+        return torch.empty_like(embedded).index_copy_(0, torch.tensor(order, device=embedded.device), embedded)
+
+    def _embed_batch(self, texts: list[str]) -> "torch.Tensor":
         tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.length, return_tensors="pt").to(self.device)
         return unit(self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]))
 

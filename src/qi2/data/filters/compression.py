@@ -35,12 +35,13 @@ def blockiness(luma: np.ndarray) -> float:
 
 
 def _excess(luma: np.ndarray) -> float:
-    steps = np.abs(np.diff(luma, axis=1)).mean(axis=0)
-    border = np.zeros(len(steps), bool)
-    border[BLOCK - 1 :: BLOCK] = True
-    if not border.any():
+    values = luma.astype(np.int16)
+    steps = np.abs(values[:, 1:] - values[:, :-1]).mean(axis=0, dtype=np.float32)
+    border = steps[BLOCK - 1 :: BLOCK]
+    if not len(border) or len(border) == len(steps):
         return 0.0
-    at, between = float(steps[border].mean()), float(steps[~border].mean())
+    at, total = float(border.mean()), float(steps.sum())
+    between = (total - float(border.sum())) / (len(steps) - len(border))
     return max(0.0, (at - between) / (at + between + 1.0))
 
 

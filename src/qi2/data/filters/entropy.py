@@ -24,8 +24,8 @@ def bits(counts: np.ndarray) -> float:
 def measure(picture: Picture) -> dict[str, Any]:
     """``entropy``: luminance histogram, 0..8 bits; ``difference_entropy``: horizontal neighbour differences, 0..9 bits."""
     luma = picture.luma
-    differences = np.bincount((luma[:, 1:] - luma[:, :-1]).ravel() + 255, minlength=511)
-    return {"entropy": bits(np.array(picture.gray.histogram())), "difference_entropy": bits(differences)}
+    differences = np.bincount((luma[:, 1:].astype(np.int16) - luma[:, :-1] + 255).ravel(), minlength=511)
+    return {"entropy": bits(np.bincount(luma.ravel(), minlength=256)), "difference_entropy": bits(differences)}
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:

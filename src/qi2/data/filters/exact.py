@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def measure(picture: Picture) -> dict[str, Any]:
     """Hash of the upright RGB pixels with the size."""
     digest = hashlib.sha256(repr(picture.image.size).encode())
-    digest.update(picture.image.tobytes())
+    digest.update(picture.pixels.tobytes())
     return {"pixel_sha256": digest.hexdigest()}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qi2.data.curate_config import CurateConfig, StageThresholds
-from qi2.data.filters.alignment import coarse, differences, thumbnail, unpack
+from qi2.data.filters.alignment import coarse, matches, thumbnail, unpack
 from qi2.data.filters.base import TARGETS, Filter, Picture
 from qi2.data.filters.exact import best_first, comparable
 
@@ -31,8 +31,7 @@ def close_pairs(points: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarr
     """All index pairs i < j whose root-mean-square distance over the columns is at most ``radius``; points (N, D)."""
     limit = radius * np.sqrt(points.shape[1])
     centred = points - points.mean(0)
-    main = np.linalg.eigh(centred.T @ centred)[1][:, -1]
-    along = centred @ main
+    along = centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1] if len(points) > SLAB else np.zeros(len(points))
     order = np.argsort(along, kind="stable")
     centred, along = centred[order], along[order]
     squares = (centred**2).sum(1)
@@ -44,47 +43,56 @@ def close_pairs(points: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarr
         a, b = np.nonzero(distance <= limit**2 + 1e-6)
         later = b > a
         found.append((order[start + a[later]], order[start + b[later]]))
-    first = np.concatenate([a for a, _ in found]) if found else np.zeros(0, int)
-    second = np.concatenate([b for _, b in found]) if found else np.zeros(0, int)
+    first, second = _joined(found)
     return np.minimum(first, second), np.maximum(first, second)
 
 
-def near_pairs(thumbnails: np.ndarray, aspect: np.ndarray, config: CurateConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Index pairs of near-duplicates among thumbnails (N, 3, 32, 32) with log aspect ratios (N,)."""
-    first, second = close_pairs(coarse(thumbnails), config.near_radius)
+def near_pairs(thumbnails: np.ndarray, aspect: np.ndarray, keys: np.ndarray, config: CurateConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Index pairs of near-duplicates among thumbnails (N, 3, 32, 32) with log aspect ratios (N,); only equal ``keys`` compare."""
+    points, order = coarse(thumbnails), np.argsort(keys, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    found = []
+    for rows in groups:
+        if len(rows) > 1:
+            a, b = close_pairs(points[rows], config.near_radius)
+            found.append((rows[a], rows[b]))
+    first, second = _joined(found)
     same_form = np.abs(aspect[first] - aspect[second]) <= ASPECT
     first, second = first[same_form], second[same_form]
-    layout, detail = differences(thumbnails, first, second)
-    near = (layout <= config.near_layout) & (detail <= config.near_detail)
+    near = matches(thumbnails, first, second, config.near_layout, config.near_detail)
     return first[near], second[near]
 
 
 def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig) -> np.ndarray:
     """For every row the id of the kept row that it nearly equals, or None. Exact duplicates are left out beforehand."""
-    found = np.full(len(table), None, dtype=object)
     keys = comparable(table).where(table["exact_duplicate_of"].isna(), None)
-    for _, group in keys.dropna().groupby(keys.dropna(), sort=True):
-        if len(group) > 1:
-            rows = table.index.get_indexer(group.index)
-            _mark(found, table.iloc[rows], rows, passes[rows], config)
-    return found
-
-
-def _mark(found: np.ndarray, group: "pd.DataFrame", rows: np.ndarray, passes: np.ndarray, config: CurateConfig) -> None:
-    aspect = np.log(group["aspect"].to_numpy(float))
-    first, second = near_pairs(unpack(list(group["thumbnail"])), aspect, config)
+    rows = np.flatnonzero(keys.notna())
+    found = np.full(len(table), None, dtype=object)
+    if not len(rows):
+        return found
+    part = table.iloc[rows]
+    aspect = np.log(part["aspect"].to_numpy(float))
+    first, second = near_pairs(
+        unpack(list(part["thumbnail"])), aspect, np.unique(keys.iloc[rows].astype(str), return_inverse=True)[1], config
+    )
     neighbours: dict[int, list[int]] = {}
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         neighbours.setdefault(a, []).append(b)
         neighbours.setdefault(b, []).append(a)
-    ids, heldout = group["id"].to_numpy(), group["split"].to_numpy() == "heldout"
+    ids, heldout = part["id"].to_numpy(), part["split"].to_numpy() == "heldout"
     kept: set[int] = set()
-    for row in best_first(group, passes).tolist():
+    for row in best_first(part, passes[rows]).tolist():
         same = next((other for other in neighbours.get(row, ()) if other in kept), None)
         if same is None or heldout[row]:
             kept.add(row)
         else:
             found[rows[row]] = ids[same]
+    return found
+
+
+def _joined(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    none = np.zeros(0, int)
+    return np.concatenate([a for a, _ in pairs] or [none]), np.concatenate([b for _, b in pairs] or [none])
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class NSFWScorer:
     """A ViTForImageClassification (or any image classifier) with its own image processor."""
 
+    roles: tuple[str, ...] = ()
+
     def __init__(self, paths: ModelPaths, device: str = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 

@@ -19,11 +19,14 @@ LARGEST = 512  # px; larger pictures are reduced by a whole factor first, so tha
 def measure(picture: Picture) -> dict[str, Any]:
     """``sharpness``, 0..255 scale; below about 4 a picture looks blurred."""
     factor = max(1, min(picture.image.size) // LARGEST)
-    pixels = np.asarray(picture.image.reduce(factor) if factor > 1 else picture.image, dtype=np.int16)
-    if min(pixels.shape[:2]) < 3:
+    source = np.asarray(picture.image.reduce(factor)) if factor > 1 else picture.pixels
+    if min(source.shape[:2]) < 3:
         return {"sharpness": 0.0}
+    pixels = source.astype(np.float32)
     around = pixels[:-2, 1:-1] + pixels[2:, 1:-1] + pixels[1:-1, :-2] + pixels[1:-1, 2:]
-    return {"sharpness": float((around - 4 * pixels[1:-1, 1:-1]).std((0, 1)).max())}
+    laplacian = (around - 4 * pixels[1:-1, 1:-1]).reshape(-1, 3)
+    variance = np.einsum("nc,nc->c", laplacian, laplacian) / len(laplacian) - laplacian.mean(0) ** 2
+    return {"sharpness": float(np.sqrt(max(variance.max(), 0.0)))}
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class TokenScorer:
     """Counts caption tokens with the tokenizer that training will use."""
 
+    roles = TARGETS
+
     def __init__(self, paths: ModelPaths, device: str = "cpu") -> None:
         from transformers import AutoTokenizer
 
@@ -25,7 +27,7 @@ class TokenScorer:
         """``tokens_min`` and ``tokens_max`` over a row's captions; NaN without captions."""
         texts = [text for group in captions for text in group]
         counts = iter([len(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else [])
-        lengths = [[next(counts) for _ in group] or [np.nan] for group in captions]
+        lengths: list[list[float]] = [[next(counts) for _ in group] or [np.nan] for group in captions]
         return {"tokens_min": np.array([min(row) for row in lengths]), "tokens_max": np.array([max(row) for row in lengths])}
 
 
