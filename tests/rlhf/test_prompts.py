@@ -1,24 +1,44 @@
 """What RLHF asks for, and how answers are scored."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from qi2.core.errors import QI2Error
+from qi2.core.reporter import NullReporter
+from qi2.data.config import DataConfig
+from qi2.data.ingest import ingest
+from qi2.data.shards import Sidecar
 from qi2.data.world.edits import Edit
 from qi2.data.world.render import render
 from qi2.data.world.scene import Scene
 from qi2.data.world.split import is_heldout
 from qi2.rlhf.config import PromptsConfig
-from qi2.rlhf.prompts import Prompt, PromptPool, kind_weights, world_prompts
+from qi2.rlhf.prompts import Prompt, PromptPool, kind_weights, manifest_prompts, world_prompts
 from qi2.rlhf.scoring import RolloutSample, checker, choose_scorers
 
 CONFIG = PromptsConfig(pool=200, edit_share=0.25)
 
 
+@dataclass
+class Recipe:
+    """The part of a recipe that ingest reads."""
+
+    data: DataConfig
+    seed: int = 0
+
+
 @pytest.fixture(scope="module")
-def prompts() -> list[Prompt]:
+def pool() -> PromptPool:
     return world_prompts(CONFIG, 64, seed=3)
+
+
+@pytest.fixture(scope="module")
+def prompts(pool: PromptPool) -> list[Prompt]:
+    return pool.prompts
 
 
 def test_prompts_show_nothing_that_is_held_out(prompts: list[Prompt]) -> None:
@@ -34,20 +54,34 @@ def test_prompts_follow_the_weights_of_kinds_and_the_share_of_edits(prompts: lis
 
 
 def test_another_seed_gives_other_prompts(prompts: list[Prompt]) -> None:
-    assert [p.text for p in prompts] == [p.text for p in world_prompts(CONFIG, 64, seed=3)]
-    assert [p.text for p in prompts] != [p.text for p in world_prompts(CONFIG, 64, seed=4)]
+    assert [p.text for p in prompts] == [p.text for p in world_prompts(CONFIG, 64, seed=3).prompts]
+    assert [p.text for p in prompts] != [p.text for p in world_prompts(CONFIG, 64, seed=4).prompts]
 
 
-def test_a_kind_without_spread_is_drawn_less(prompts: list[Prompt]) -> None:
-    pool = PromptPool(prompts, kind_weights(CONFIG))
+def test_a_kind_without_spread_is_drawn_less(pool: PromptPool) -> None:
     factors = np.array([0.0 if kind == "count" else 1.0 for kind in pool.kinds])
     drawn = pool.draw(np.random.default_rng(0), 200, factors)
     assert not any(prompt.kind == "count" for prompt in drawn)
 
 
+def test_prompts_of_a_manifest_carry_the_rows_truth_and_references(tmp_path: Path) -> None:
+
+    cfg = DataConfig(
+        image_size=64, world_images=60, rich_images=3, rich_sizes=[64], edit_pairs=20, photo_crops=0, heldout_images=5, workers=1
+    )
+    ingest(Recipe(data=cfg), tmp_path / "raw", NullReporter())
+    table = Sidecar.load(tmp_path / "raw").table
+    table[(table["source"] == "world") & (table["split"] == "train")].to_parquet(tmp_path / "stage6.parquet")
+    pool = manifest_prompts(PromptsConfig(pool=40, edit_share=0.5), tmp_path / "raw", tmp_path / "stage6.parquet", 64, 0)
+    edits = [p for p in pool.prompts if p.kind.startswith("edit/")]
+    assert edits
+    assert all(p.truth is not None for p in pool.prompts)
+    assert all(len(p.sources) == len(p.truth.references) for p in edits if isinstance(p.truth, Edit))
+
+
 def test_no_kind_with_a_weight_is_an_error() -> None:
     with pytest.raises(QI2Error, match="no kind has a weight"):
-        kind_weights(PromptsConfig(kinds={"one": 0.0}))
+        kind_weights(PromptsConfig(), {"one": 0.0}, {})
 
 
 def test_checker_scores_the_truth_one_and_a_wrong_image_less(prompts: list[Prompt]) -> None:

@@ -26,7 +26,7 @@ def settings(**changes: Any) -> RLHFConfig:
     defaults: dict[str, Any] = {
         "steps": 4,
         "size": 64,
-        "prompts": PromptsConfig(pool=40, edit_share=0.25),
+        "prompts": PromptsConfig(source="world", pool=40, edit_share=0.25),
         "rollout": RolloutConfig(prompts=4, group=4, steps=3, guidance=2.0, sde_steps=2),
         "rewards": {"redness": 1.0},
         "real_batch": 4,

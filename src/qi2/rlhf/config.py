@@ -13,8 +13,10 @@ OBJECTIVES = ("nft", "grpo", "supervised")
 
 @dataclass
 class PromptsConfig:
-    """What is asked for. Prompts come from new random training scenes; nothing held out occurs."""
+    """What is asked for; nothing held out occurs. ``source``: ``manifest`` takes the curated rows of stage ``rlhf.stage``, ``world``
+    draws new random training scenes."""
 
+    source: str = "manifest"
     pool: int = 2000  # prompts, encoded once at the start
     kinds: dict[str, float] = field(  # relative weights
         default_factory=lambda: {"one": 0.5, "two": 0.5, "count": 2.0, "relation": 2.0, "text": 2.0}

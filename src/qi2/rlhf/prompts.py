@@ -1,7 +1,10 @@
 """What the policy is asked for: encoded prompts with what a scorer needs to judge the answer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +12,7 @@ from PIL import Image
 
 from qi2.core import rng
 from qi2.core.errors import QI2Error
+from qi2.data.shards import Sidecar, plain_nulls
 from qi2.data.world.captions import captions
 from qi2.data.world.edits import Edit, sample_edit
 from qi2.data.world.render import render
@@ -17,6 +21,7 @@ from qi2.data.world.scene import Scene
 from qi2.models.condition import ConditionEncoder, EncodedPrompt
 from qi2.models.vae import VAE
 from qi2.rlhf.config import PromptsConfig
+from qi2.training.encode import square
 from qi2.training.fit import to_tensor
 
 EDIT = "edit/"  # prefix of an edit's kind, so that scenes and edits share one list of kinds
@@ -34,25 +39,27 @@ class Prompt:
     latents: list[torch.Tensor] = field(default_factory=list)  # of the sources, (64, h, w) each
 
 
-def kind_weights(config: PromptsConfig) -> dict[str, float]:
-    """Share of every kind with a weight, T2I and TI2I together; they sum to one."""
-    shares = [(config.kinds, 1 - config.edit_share, ""), (config.edit_kinds, config.edit_share, EDIT)]
+def kind_weights(config: PromptsConfig, kinds: Mapping[str, float], edit_kinds: Mapping[str, float]) -> dict[str, float]:
+    """Share of every kind with a weight, T2I and TI2I together; they sum to one. The names of edits' kinds get their prefix."""
+    t2i, edits = ({k: w for k, w in weights.items() if w > 0} for weights in (kinds, edit_kinds))
+    share = (config.edit_share if edits else 0.0) if t2i else 1.0
     found: dict[str, float] = {}
-    for kinds, share, prefix in shares:
-        total = sum(kinds.values())
-        found |= {prefix + kind: share * weight / total for kind, weight in kinds.items() if weight > 0 and share > 0}
+    for weights, part, prefix in ((t2i, 1 - share, ""), (edits, share, EDIT)):
+        total = sum(weights.values())
+        found |= {prefix + kind: part * weight / total for kind, weight in weights.items() if part > 0}
     if not found:
         raise QI2Error("rlhf.prompts: no kind has a weight; give one in kinds, or in edit_kinds with an edit_share")
     return found
 
 
-def world_prompts(config: PromptsConfig, size: int, seed: int) -> list[Prompt]:
+def world_prompts(config: PromptsConfig, size: int, seed: int) -> "PromptPool":
     """``pool`` prompts of new random training scenes and edits, by the kinds' weights; not encoded yet."""
+    weights = kind_weights(config, config.kinds, config.edit_kinds)
     prompts = []
-    for kind, share in kind_weights(config).items():
+    for kind, share in weights.items():
         make = partial(_edit, kind.removeprefix(EDIT), size) if kind.startswith(EDIT) else partial(_scene, kind)
         prompts += [make(rng.numpy_rng(seed, f"rlhf/prompt/{kind}", i)) for i in range(max(1, round(config.pool * share)))]
-    return prompts
+    return PromptPool(prompts, weights)
 
 
 def _scene(kind: str, draw: np.random.Generator) -> Prompt:
@@ -63,6 +70,29 @@ def _scene(kind: str, draw: np.random.Generator) -> Prompt:
 def _edit(kind: str, size: int, draw: np.random.Generator) -> Prompt:
     edit = sample_edit(draw, kind, "train")
     return Prompt(EDIT + kind, edit.instruction, edit, [render(scene, size) for scene in edit.references])
+
+
+def manifest_prompts(config: PromptsConfig, raw: Path, manifest: Path, size: int, seed: int) -> "PromptPool":
+    """``pool`` prompts of a curated manifest's rows, with the truth where a row carries it; kinds without a weight of their own get 1."""
+    import pandas as pd
+
+    side, table = Sidecar.load(raw), plain_nulls(pd.read_parquet(manifest))
+    table = table[table["captions"].map(len) > 0]
+    t2i, edits = (table.loc[table["task"] == task, "kind"].unique() for task in ("t2i", "ti2i"))
+    weights = kind_weights(config, {k: config.kinds.get(k, 1.0) for k in t2i}, {k: config.edit_kinds.get(k, 1.0) for k in edits})
+    prompts = []
+    for kind, share in weights.items():
+        rows = table[(table["task"] == ("ti2i" if kind.startswith(EDIT) else "t2i")) & (table["kind"] == kind.removeprefix(EDIT))]
+        draw = rng.numpy_rng(seed, f"rlhf/manifest/{kind}")
+        chosen = rows.iloc[draw.permutation(len(rows))[: max(1, round(config.pool * share))]]
+        prompts += [_row(dict(row), kind, side, size, draw) for _, row in chosen.iterrows()]
+    return PromptPool(prompts, weights)
+
+
+def _row(row: dict[str, Any], kind: str, side: Sidecar, size: int, draw: np.random.Generator) -> Prompt:
+    truth = Scene.from_json(row["scene"]) if row["scene"] else Edit.from_json(row["edit"]) if row["edit"] else None
+    text = row["captions"][int(draw.integers(len(row["captions"])))]
+    return Prompt(kind, text, truth, [square(side.image(name), size) for name in row["references"]])
 
 
 @torch.no_grad()
@@ -79,6 +109,7 @@ class PromptPool:
     """Draws prompts by kind; the weights of kinds move during training."""
 
     def __init__(self, prompts: list[Prompt], weights: dict[str, float]) -> None:
+        self.prompts = prompts
         self.by_kind: dict[str, list[Prompt]] = {kind: [p for p in prompts if p.kind == kind] for kind in weights}
         self.kinds, self.weights = list(weights), np.array(list(weights.values()))
 

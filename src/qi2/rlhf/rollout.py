@@ -88,7 +88,7 @@ class Sampler:
             x0, rollout.transitions = self._sample_sde(model, noise, prefix, unconditional, guidance, draw)
         else:
             x0 = sample(model, noise, prefix, unconditional, self.config.steps, guidance, self.shift)
-        rollout.x0 = x0.unflatten(0, (len(prompts), self.config.group))
+        rollout.x0 = x0.view(len(prompts), self.config.group, *self.shape)
         return rollout
 
     def _sample_sde(

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE
+from qi2.rlhf.config import RLHFConfig
 from qi2.rlhf.module import RLHFModule
-from qi2.rlhf.prompts import PromptPool, encode, kind_weights, world_prompts
+from qi2.rlhf.prompts import PromptPool, encode, manifest_prompts, world_prompts
 from qi2.rlhf.rollout import Sampler
 from qi2.rlhf.scoring import Scorer, choose_scorers
 from qi2.training.encoded import EncodedSet
@@ -27,13 +29,18 @@ CHECKPOINT_EVERY = 20  # rollouts
 
 @dataclass
 class RLHFInputs:
-    """Folders that RLHF reads: the encoded samples, the model to start from, VAE, condition encoder, and where checkpoints go."""
+    """Folders that RLHF reads: the encoded samples, the model to start from, VAE, condition encoder, and where checkpoints go.
+
+    raw and curated are needed where prompts come from a manifest.
+    """
 
     encoded: Path
     start: Path
     vae: Path
     vlm: Path
     checkpoints: Path | None = None
+    raw: Path | None = None
+    curated: Path | None = None
 
 
 def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer], out: Path, reporter: Reporter) -> dict[str, float]:
@@ -54,11 +61,21 @@ def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer],
 def build(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer]) -> RLHFModule:
     """The module with everything it reads."""
     config, vae = cfg.rlhf, VAE.load(inputs.vae)
-    prompts = world_prompts(config.prompts, config.size, cfg.seed)
-    empty = encode(prompts, ConditionEncoder.load(inputs.vlm), vae)
+    pool = prompt_pool(config, inputs, cfg.seed)
+    empty = encode(pool.prompts, ConditionEncoder.load(inputs.vlm), vae)
     sampler = Sampler(config.rollout, config.size, cfg.sampler.shift, vae, empty, choose_scorers(config.rewards, scorers))
-    pool = PromptPool(prompts, kind_weights(config.prompts))
     return RLHFModule(MMDiT.load(inputs.start), EncodedSet(inputs.encoded), pool, sampler, config, cfg.seed)
+
+
+def prompt_pool(config: RLHFConfig, inputs: RLHFInputs, seed: int) -> PromptPool:
+    """The prompts of the configured source. Raises QI2Error where it is unknown or its folders were not given."""
+    if config.prompts.source == "world":
+        return world_prompts(config.prompts, config.size, seed)
+    if config.prompts.source != "manifest":
+        raise QI2Error(f"rlhf.prompts.source {config.prompts.source!r} is not known; choose manifest or world")
+    if inputs.raw is None or inputs.curated is None:
+        raise QI2Error("rlhf.prompts.source manifest needs the folders raw and curated; give both, or choose world")
+    return manifest_prompts(config.prompts, inputs.raw, inputs.curated / f"stage{config.stage}.parquet", config.size, seed)
 
 
 def _ends(curves: Path) -> dict[str, float]:
