@@ -33,10 +33,10 @@ class Stage:
 
 
 class Dag:
-    """The stages of one scale, as dvc.yaml in ``root`` defines them."""
+    """The stages of one scale, as dvc.yaml in ``root`` (default: the project) defines them."""
 
-    def __init__(self, scale: str, root: Path = settings.ROOT) -> None:
-        self.scale, self.root = scale, root
+    def __init__(self, scale: str, root: Path | None = None) -> None:
+        self.scale, self.root = scale, root or settings.ROOT
 
     @cached_property
     def stages(self) -> dict[str, Stage]:

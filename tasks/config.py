@@ -18,14 +18,14 @@ from tasks import settings
 FINGERPRINTS = ("source_files", "pretrained_files")
 
 
-def resolved_path(scale: str, root: Path = settings.ROOT) -> Path:
+def resolved_path(scale: str) -> Path:
     """Where the resolved configuration of a scale stands."""
-    return root / "conf" / "resolved" / f"{scale}.yaml"
+    return settings.ROOT / "conf" / "resolved" / f"{scale}.yaml"
 
 
-def write_overrides(scale: str, overrides: Mapping[str, Any] | None, root: Path = settings.ROOT) -> None:
+def write_overrides(scale: str, overrides: Mapping[str, Any] | None) -> None:
     """Make ``overrides`` (nested, or with dotted keys) the scale's local layer; none clears it."""
-    path = root / "conf" / "local" / f"{scale}.yaml"
+    path = settings.ROOT / "conf" / "local" / f"{scale}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(nested(overrides or {}), sort_keys=False) if overrides else ""
     if not path.exists() or path.read_text() != text:
@@ -47,11 +47,11 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def resolve(scale: str, root: Path = settings.ROOT) -> dict[str, Any]:
+def resolve(scale: str) -> dict[str, Any]:
     """The whole configuration as nested dictionaries, plus fingerprints of what it names outside the project."""
-    optional = [root / "conf" / "base.yaml", root / "conf" / "local" / f"{scale}.yaml"]
+    optional = [settings.ROOT / "conf" / "base.yaml", settings.ROOT / "conf" / "local" / f"{scale}.yaml"]
     base, local = ([path] if path.exists() else [] for path in optional)
-    recipe = load(Recipe, [*base, root / "conf" / "scale" / f"{scale}.yaml", *local])
+    recipe = load(Recipe, [*base, settings.ROOT / "conf" / "scale" / f"{scale}.yaml", *local])
     values = as_dict(recipe)
     source = values["data"]["source"]
     pretrained = {name: part["path"] for name, part in values["standins"].items() if isinstance(part, dict) and part.get("path")}
@@ -71,9 +71,9 @@ def fingerprint(source: Path) -> str:
     return digest.hexdigest()
 
 
-def write(scale: str, root: Path = settings.ROOT) -> dict[str, Any]:
+def write(scale: str) -> dict[str, Any]:
     """Resolve and write; the file is replaced only when its content differs."""
-    values, path = resolve(scale, root), resolved_path(scale, root)
+    values, path = resolve(scale), resolved_path(scale)
     text = yaml.safe_dump(values, sort_keys=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
@@ -81,11 +81,11 @@ def write(scale: str, root: Path = settings.ROOT) -> dict[str, Any]:
     return values
 
 
-def read(scale: str, root: Path = settings.ROOT) -> Recipe:
+def read(scale: str) -> Recipe:
     """The recipe that ``conf/resolved/SCALE.yaml`` holds."""
-    path = resolved_path(scale, root)
+    path = resolved_path(scale)
     if not path.exists():
-        write(scale, root)
+        write(scale)
     return recipe_of(yaml.safe_load(path.read_text()))
 
 

@@ -23,14 +23,13 @@ from tasks.config import resolved_path
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FOLDERS = settings.ROOT / "mlflow"
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def main(scale: str) -> None:
     """Decide, and write ``runs/SCALE/promotion.json``: model, version, outcome, reasons. Raises QI2Error when nothing was evaluated."""
     runs = settings.ROOT / settings.runs_folder(scale)
-    rules = policy.read_policy(FOLDERS / "promotion.yaml", scale)
+    rules = policy.read_policy(settings.ROOT / "mlflow" / "promotion.yaml", scale)
     if not (runs / "evaluate" / "results.json").exists():
         raise QI2Error(f"{runs.relative_to(settings.ROOT)} has no evaluation to decide on; run make reproduce STAGE=evaluate SCALE={scale}")
     tracker = tracking.client()
@@ -56,12 +55,12 @@ class Offer:
         champion = self.registry.alias(CHAMPION)
         version = self.registry.with_tag("sha256", self.hash)
         if version is not None and champion is not None and version.version == champion.version:
-            return self._decision(version.version, "champion", ["this very model is the champion already"])
+            return self._decision(str(version.version), CHAMPION, ["this very model is the champion already"])
         reasons = self._objections(champion)
         outcome = "refused" if reasons else CHAMPION
         if not reasons:
             reasons = ["it passes every threshold" + (" and is not worse than the champion" if champion else "; there was no champion before")]
-        number = version.version if version is not None else self._register(outcome, reasons)
+        number = str(version.version) if version is not None else self._register(outcome, reasons)
         self.registry.tag(number, {"outcome": outcome, "reasons": "; ".join(reasons)[:4900]})
         if outcome == CHAMPION:
             self._crown(number)
@@ -118,7 +117,7 @@ class Offer:
         facts = self.results.get("models", {}).get(self.rules.model, {})
         metrics = self.runs / self.rules.model / "metrics.json"
         counts = [v for k, v in json.loads(metrics.read_text()).items() if k.endswith("parameters")] if metrics.exists() else []
-        template = Environment(loader=FileSystemLoader(FOLDERS), autoescape=False).get_template("model_card.md.j2")
+        template = Environment(loader=FileSystemLoader(settings.ROOT / "mlflow"), autoescape=False).get_template("model_card.md.j2")
         return template.render(
             name=self.registry.name,
             version=number,

@@ -39,7 +39,7 @@ def tracking_uri() -> str:
 def client() -> "MlflowClient":
     """A client of the tracking store, with telemetry off."""
     os.environ.update(settings.TELEMETRY_OFF)
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ |= {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri())

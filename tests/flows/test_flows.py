@@ -1,0 +1,118 @@
+"""The flows themselves, on a Prefect server of their own: the data gate stops them, an unchanged run does nothing, failures say why."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.dag import Dag
+from flows.preflight import problems
+from flows.run import parameters
+from qi2.core.errors import QI2Error
+from tests.flows.conftest import ROOT, Project
+
+STAGE = '''"""A stage that takes no time."""
+import json, os
+from qi2.core.errors import QI2Error
+from qi2.core.publish import publish
+OUT = "{out}"
+def run(recipe, runs, out, reporter):
+    if "{stage}" == "vae" and recipe.seed == 13:
+        raise QI2Error("seed 13 is bad luck; choose another")
+    with publish(out) as folder:
+        (folder / "metrics.json").write_text(json.dumps({{"{stage}/x": 1.0}}))
+        if "{stage}" == "curate":
+            from tests.flows import curated
+            curated.write(folder, duplicate=bool(os.environ.get("PLANT_DUPLICATE")))
+    reporter.metrics({{"train/loss": 0.5}}, 1)
+'''
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What four runs of the journey to the VAE did."""
+    project = Project(tmp_path_factory.mktemp("flows") / "qi2")
+    for stage in ("ingest", "vlm", "curate", "vae"):
+        out = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["outs"][0].rsplit("/", 1)[1]
+        (project.root / "tasks" / f"{stage}.py").write_text(STAGE.format(stage=stage, out=out))
+    (project.root / "tests" / "flows").mkdir(parents=True)
+    for name in ("scenario.py", "curated.py"):
+        (project.root / "tests" / "flows" / name).write_text((ROOT / "tests" / "flows" / name).read_text())
+    store = f"sqlite:///{project.root}/mlflow.db"
+    done = project.run("-m", "tests.flows.scenario", MLFLOW_TRACKING_URI=store, PREFECT_SERVER_EPHEMERAL_ENABLED="true")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_data_that_fail_their_expectations_stop_the_flow_with_a_link(told: dict[str, Any]) -> None:
+    bad = told["bad_data"]
+    assert bad["state"] == "Failed"
+    assert bad["ran"] == ["ingest", "vlm", "curate"]
+    assert "id: column values to be unique failed for 2 rows" in bad["message"]
+    assert "runs/smoke/data_docs/index.html" in bad["message"]
+
+
+def test_mended_data_pass_and_only_what_changed_runs(told: dict[str, Any]) -> None:
+    assert told["mended"]["state"] == "Completed"
+    assert told["mended"]["ran"] == ["curate", "vae"]
+
+
+def test_an_unchanged_run_does_nothing_and_says_so(told: dict[str, Any]) -> None:
+    assert told["unchanged"]["state"] == "Completed"
+    assert told["unchanged"]["ran"] == []
+    assert "unchanged" in told["unchanged"]["events"]
+
+
+def test_a_failing_stage_is_not_tried_again_and_says_why(told: dict[str, Any]) -> None:
+    failing = told["failing_stage"]
+    assert failing["state"] == "Failed"
+    assert failing["ran"] == ["ingest", "vlm", "curate"]
+    assert "seed 13 is bad luck; choose another" in failing["message"]
+
+
+def test_every_journey_has_a_deployment_and_the_night_has_a_schedule() -> None:
+    given = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    journeys = {"full_training", "curate", "train_vae", "train_stage", "train_rewards", "rlhf", "distill", "evaluate", "nightly_eval"}
+    assert {entry["entrypoint"].rsplit(":", 1)[1] for entry in given} == journeys
+    assert all((ROOT / entry["entrypoint"].split(":")[0]).exists() and entry["name"] == "prod" for entry in given)
+    (night,) = [entry for entry in given if entry["entrypoint"].endswith("nightly_eval")]
+    assert night["schedules"][0]["cron"]
+    assert night["schedules"][0]["timezone"]
+
+
+def test_parameters_of_a_run_come_from_the_command_line() -> None:
+    assert parameters("tiny", [], None) == {"scale": "tiny"}
+    assert parameters("tiny", ["sft.dropout=0.2", "data.source=/photos"], "sft") == {
+        "scale": "tiny",
+        "overrides": {"sft.dropout": 0.2, "data.source": "/photos"},
+        "from_stage": "sft",
+    }
+    with pytest.raises(QI2Error, match="KEY=VALUE"):
+        parameters("tiny", ["sft.dropout"], None)
+
+
+def test_a_port_in_use_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setattr("flows.preflight.ROOT", ROOT / "nowhere")
+        monkeypatch.setenv("QI2_PREFECT_PORT", str(port))
+        (problem,) = problems(("ports",))
+    assert f"Port {port}" in problem
+    assert f"QI2_PREFECT_PORT={port + 1}" in problem
+
+
+def test_make_help_lists_every_target_of_the_readme() -> None:
+    import subprocess
+
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("run", "test", "up", "down", "ui", "status", "deploy", "reproduce", "check", "clean"):
+        assert f"make {target} " in text
+
+
+def test_journeys_stop_at_their_target() -> None:
+    assert Dag("tiny").order("curate") == ["ingest", "vlm", "curate"]
+    assert Dag("tiny").order("vae")[-1] == "vae"

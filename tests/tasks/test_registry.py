@@ -1,0 +1,113 @@
+"""Promotion against a real MLflow store: the first passing model is champion, a worse one is refused and says why."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qi2.core.publish import publish
+from tasks import config, policy, promote, registry, settings, tracking
+from tasks.jsonl import append
+
+RULES = policy.Policy("distill", ["distill"], {"t2i/accuracy/distill": {"at_least": 0.5}}, [{"suite": "t2i", "verdict": "all", "margin": 0.05}])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project folder of its own with an empty sqlite store."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        (root / "mlflow").symlink_to(settings.ROOT / "mlflow")
+        (root / "conf" / "scale").mkdir(parents=True)
+        (root / "conf" / "scale" / "tiny.yaml").write_text((settings.ROOT / "conf" / "scale" / "tiny.yaml").read_text())
+        patch.setattr(settings, "ROOT", root)
+        patch.setattr(settings, "STATE", root / ".qi2")
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+        config.write("tiny")
+        yield root
+
+
+def _train(root: Path, weights: str, right: int) -> Path:
+    """What a run leaves: a model folder and its evaluation, ``right`` of 200 prompts drawn right."""
+    runs = root / "runs" / "tiny"
+    with publish(runs / "distill") as folder:
+        (folder / "model.safetensors").write_text(weights)
+        (folder / "metrics.json").write_text(json.dumps({"distill/parameters": 1000}))
+    figure = {"value": right / 200, "low": right / 200 - 0.05, "high": right / 200 + 0.05, "n": 200}
+    rows = [{"all": index < right} for index in range(200)]
+    results = {"suite": {"hashes": {"t2i": "s"}}, "figures": {"t2i/accuracy/distill": figure}, "t2i": {"results": {"distill": rows}}}
+    with publish(runs / "evaluate") as folder:
+        (folder / "results.json").write_text(json.dumps(results))
+    return runs
+
+
+def _decide(root: Path, weights: str, right: int) -> dict[str, Any]:
+    return promote.Offer("tiny", _train(root, weights, right), RULES, tracking.client()).decide()
+
+
+def test_promotion_through_the_life_of_a_registry(project: Path) -> None:
+    too_weak = _decide(project, "noise", 60)
+    assert too_weak["outcome"] == "refused"
+    assert too_weak["reasons"] == ["t2i/accuracy/distill: 0.300 is below 0.5"]
+
+    first = _decide(project, "good", 150)
+    assert (first["outcome"], first["version"]) == ("champion", "2")
+
+    worse = _decide(project, "worse", 120)
+    assert worse["outcome"] == "refused"
+    assert "the difference to the champion is -0.150" in worse["reasons"][0]
+
+    store = registry.Registry(tracking.client(), "qi2-tiny")
+    assert str(store.alias("champion").version) == "2"
+    assert str(store.alias("challenger").version) == "3"
+    assert "difference to the champion" in store.alias("challenger").tags["reasons"]
+
+    again = _decide(project, "good", 150)
+    assert again["reasons"] == ["this very model is the champion already"]
+    assert len(store.versions()) == 3
+
+
+def test_the_champion_is_laid_out_for_use_without_a_tracker(project: Path) -> None:
+    folder = project / "runs" / "tiny" / "champion"
+    facts = json.loads((folder / "champion.json").read_text())
+    assert facts["version"] == "2"
+    assert (folder / facts["stage"] / "model.safetensors").read_text() == "good"
+    assert (folder / "recipe.yaml").exists()
+
+
+def test_a_version_carries_its_model_card(project: Path) -> None:
+    champion = registry.Registry(tracking.client(), "qi2-tiny").alias("champion")
+    assert "| t2i/accuracy/distill | 0.75 |" in champion.description
+    assert "Promoted to champion." in champion.description
+
+
+def test_events_become_a_run_and_no_events_become_none(project: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from tasks.events import FILE, EventReporter
+
+    tracker = tracking.client()
+    forwarder = tracking.Forwarder(tracker, tmp_path / "events", "qi2-tiny")
+    forwarder.pump()
+    assert forwarder.run_id is None
+
+    reporter = EventReporter(tmp_path / "events")
+    reporter.open("sft@tiny", {"stage": "sft"}, {"sft.steps": 3})
+    reporter.metrics({"train/loss": 1.0}, 1)
+    forwarder.pump()
+    reporter.metrics({"train/loss": 0.5}, 2)
+    reporter.image("samples/prompt0", Image.new("RGB", (8, 8)), 2)
+    reporter.close("FINISHED", {"final/loss": 0.5})
+    forwarder.pump()
+
+    assert forwarder.run_id is not None
+    run = tracker.get_run(forwarder.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"sft.steps": "3"}
+    assert run.data.tags["stage"] == "sft"
+    assert [(m.step, m.value) for m in tracker.get_metric_history(run.info.run_id, "train/loss")] == [(1, 1.0), (2, 0.5)]
+    assert any(item.path.endswith(".png") for item in tracker.list_artifacts(run.info.run_id, "images"))
+    append(tmp_path / "events" / FILE, kind="metrics", values={}, step=3)
+    forwarder.pump()
