@@ -1,5 +1,6 @@
 """Flow-matching training of the MMDiT on a mixture of T2I and TI2I (report section 4.1)."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from qi2.core import rng
 from qi2.mmdit.config import PhaseConfig, StageConfig
 from qi2.models import flow
-from qi2.models.mmdit import MMDiT
+from qi2.models.mmdit import Condition, MMDiT
 from qi2.objectives.flow_matching import flow_matching_loss
 from qi2.training.encoded import Draw, EncodedSet, Sample
 from qi2.training.fit import StepModule
@@ -72,7 +73,8 @@ class MMDiTModule(StepModule):
         draw = rng.generator(self.seed, f"{self.name}/noise", self.steps_done, part)
         t = self.times(len(samples), n, draw).to(self.device)
         noise = torch.randn(x0.shape, generator=draw).to(self.device)
-        prefix = self.model.encode_condition(self.data.condition(samples, drop)).repeat(n)
+        condition = disturb(self.data.condition(samples, drop), self.phase.token_dropout, self.phase.text_noise, draw)
+        prefix = self.model.encode_condition(condition).repeat(n)
         return flow_matching_loss(self.model(flow.interpolate(x0, noise, t), t, prefix), x0, noise)
 
     def times(self, samples: int, n: int, draw: torch.Generator) -> Tensor:
@@ -85,6 +87,18 @@ class MMDiTModule(StepModule):
 
     def configure_optimizers(self) -> Any:
         return self.scheduled(self.model, self.phase.optimizer, is_hidden)
+
+
+def disturb(condition: Condition, token_dropout: float, noise: float, draw: torch.Generator) -> Condition:
+    """Hide a share of the text tokens and add noise to the others, so that no single token is relied on."""
+    if not token_dropout and not noise:
+        return condition
+    kept = torch.rand(len(condition.text), generator=draw) >= token_dropout
+    is_text = condition.is_text.clone()
+    is_text[condition.is_text] = kept
+    text = condition.text[kept]
+    size = text.square().mean(-1, keepdim=True).sqrt()
+    return replace(condition, is_text=is_text, text=text + noise * size * torch.randn(text.shape, generator=draw))
 
 
 def is_hidden(name: str) -> bool:
