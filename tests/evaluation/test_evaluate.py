@@ -61,7 +61,15 @@ def test_evaluation_publishes_figures_of_all_models_and_baselines(evaluated: tup
     figures = json.loads((folder / "results.json").read_text())["figures"]
     for model in ("pretrain", "continual", "sft", "rlhf", "distill", "teacher", "teacher_4step", "untrained_4step"):
         assert f"t2i/accuracy/{model}" in figures
-    for name in ("edit/done/distill", "edit/kept_mae/sft", "edit/done_source", "edit/vae_floor_mae", "rl/gain", "vae/psnr_world"):
+    for name in (
+        "edit/done/distill",
+        "edit/kept_mae/sft",
+        "edit/kept/sft",
+        "edit/done_source",
+        "edit/vae_floor_mae",
+        "rl/gain",
+        "vae/psnr_world",
+    ):
         assert name in figures, name
     assert figures["vae/ceiling"]["value"] == 1
     assert figures["edit/done_source"]["value"] == 0

@@ -75,10 +75,10 @@ class Exam:
         """All figures about models, and what editing is read against."""
         figures = score.t2i_figures(self.boot, self.prompts, self.t2i) | score.comparisons(self.boot, self.prompts, self.t2i)
         if self.edits:
-            perfect = reconstruct(self.vae, [item.target(self.config.size) for item in self.edits], self.config.batch)
-            unchanged = score.judge_edits(self.sources, self.edits, self.sources)
-            figures |= score.edit_figures(self.boot, self.edits, self.edited)
-            figures |= score.reference_figures(self.boot, unchanged, score.judge_edits(perfect, self.edits, self.sources))
+            targets = reconstruct(self.vae, [item.target(self.config.size) for item in self.edits], self.config.batch)
+            perfect, unchanged = (score.judge_edits(group, self.edits, self.sources) for group in (targets, self.sources))
+            reference = score.reference_figures(self.boot, unchanged, perfect)
+            figures |= reference | score.edit_figures(self.boot, self.edits, self.edited, reference["edit/vae_floor_mae"].value)
         return figures
 
     def reconstructions(self) -> dict[str, Figure]:

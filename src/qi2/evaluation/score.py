@@ -13,6 +13,7 @@ from qi2.evaluation.suites import EditItem, T2IItem
 
 Verdict = dict[str, Any]  # attribute -> bool; for edits also kept_mae -> float
 Figures = dict[str, Figure]
+KEPT_MULTIPLE = 3.0  # ours: how far above the VAE's own error an edit may be and still count as leaving the rest alone
 
 
 def judge_t2i(pictures: Sequence[Image.Image], items: Sequence[T2IItem]) -> list[Verdict]:
@@ -44,12 +45,16 @@ def t2i_figures(boot: Bootstrap, items: Sequence[T2IItem], verdicts: Mapping[str
     return figures
 
 
-def edit_figures(boot: Bootstrap, items: Sequence[EditItem], verdicts: Mapping[str, Sequence[Verdict]]) -> Figures:
-    """edit/done/MODEL, edit/all/MODEL, edit/kept_mae/MODEL and edit/done_by_kind/KIND/MODEL."""
+def edit_figures(boot: Bootstrap, items: Sequence[EditItem], verdicts: Mapping[str, Sequence[Verdict]], floor: float) -> Figures:
+    """edit/done/MODEL, edit/all/MODEL, edit/kept_mae/MODEL, edit/kept/MODEL and edit/done_by_kind/KIND/MODEL.
+
+    An edit counts as kept when its error where nothing may change is at most KEPT_MULTIPLE times ``floor``, the VAE's mean own error.
+    """
     figures: Figures = {}
     for model, rows in verdicts.items():
         for name in ("done", "all", "kept_mae"):
             figures[f"edit/{name}/{model}"] = boot.mean(column(rows, name))
+        figures[f"edit/kept/{model}"] = boot.mean(column(rows, "kept_mae") <= KEPT_MULTIPLE * floor)
         for kind in dict.fromkeys(item.kind for item in items):
             chosen = [row for row, item in zip(rows, items, strict=True) if item.kind == kind]
             figures[f"edit/done_by_kind/{kind}/{model}"] = boot.mean(column(chosen, "done"))

@@ -6,6 +6,7 @@ from html import escape
 from qi2.evaluation.models import LABELS
 from qi2.evaluation.report_html import mark, missing, number, picture, table
 from qi2.evaluation.run_folder import CHAIN, RunFolder
+from qi2.evaluation.score import KEPT_MULTIPLE
 from qi2.evaluation.sections.chain import by_kind, measured, pictures, sample
 
 SETS = {"world": "world images", "photo": "photographs"}
@@ -17,16 +18,27 @@ def editing(run: RunFolder) -> str:
         return missing("Edits", "evaluate")
     figures, edit = run.figures, run.results["edit"]
     models = [name for name in LABELS if name in edit["results"]]
-    rows = [[LABELS[m], *measured(figures.get(f"edit/done/{m}")), number(figures.get(f"edit/kept_mae/{m}"), 1)] for m in models]
-    rows.append(["<i>unchanged source</i>", *measured(figures.get("edit/done_source"), colour=7), "0.0 by definition"])
+    rows = [
+        [
+            LABELS[m],
+            *measured(figures.get(f"edit/done/{m}")),
+            number(figures.get(f"edit/kept_mae/{m}"), 1),
+            number(figures.get(f"edit/kept/{m}")),
+        ]
+        for m in models
+    ]
+    rows.append(
+        ["<i>unchanged source</i>", *measured(figures.get("edit/done_source"), colour=7), "0.0 by definition", "1.00 by definition"]
+    )
     floor = number(figures.get("edit/vae_floor_mae"), 1)
-    rows.append(["<i>perfect edit through the VAE</i>", *measured(figures.get("edit/done_ceiling"), colour=7), floor])
+    rows.append(["<i>perfect edit through the VAE</i>", *measured(figures.get("edit/done_ceiling"), colour=7), floor, ""])
     intro = (
         f"<p>{len(edit['items'])} held-out edits. <b>Done</b>: the checker finds what the instruction asked for. <b>Error where nothing "
         "may change</b>: mean absolute error (0–255) over the pixels that the edit must leave alone. A model that copies its input has no "
-        "error and nothing done; the VAE alone already costs the floor in the last row.</p>"
+        "error and nothing done; the VAE alone already costs the floor in the last row. <b>Rest kept</b>: that error is at most "
+        f"{KEPT_MULTIPLE:g} times the floor.</p>"
     )
-    head = ["model", "done", "0 … 1", "error where nothing may change"]
+    head = ["model", "done", "0 … 1", "error where nothing may change", "rest kept"]
     return intro + table(head, rows) + by_kind(run, "Done, by kind of edit", "edit/done_by_kind") + _triplets(run)
 
 
