@@ -19,7 +19,7 @@ INSTALL_GIB, RUN_GIB, MEMORY_GIB = 8.0, 2.0, 4.0
 def python_version() -> str | None:
     if sys.version_info[:2] == (3, 11):
         return None
-    return f"Python {sys.version.split()[0]} is not 3.11. Install Python 3.11, or name it: make PYTHON=/path/to/python3.11 run"
+    return f"Python {sys.version.split()[0]} is not 3.11. Install 3.11, or name it: make PYTHON=/path/to/python3.11 run"
 
 
 def venv_module() -> str | None:
@@ -41,21 +41,25 @@ def fribidi() -> str | None:
     try:
         ctypes.CDLL("libfribidi.so.0")
     except OSError:
-        return "The library libfribidi.so.0 is missing (Pillow lays out text with it). On Debian and Ubuntu: apt-get install libfribidi0"
+        return "libfribidi.so.0 is missing (Pillow lays out text with it). On Debian and Ubuntu: apt-get install libfribidi0"
     return None
 
 
 def disk() -> str | None:
     need = RUN_GIB if (ROOT / ".venv" / ".installed").exists() else INSTALL_GIB
     free = shutil.disk_usage(ROOT).free / 2**30
-    return None if free >= need else f"Only {free:.1f} GiB are free on the disk of {ROOT}; {need:.0f} GiB are needed. Free some space (make clean deletes results)."
+    if free >= need:
+        return None
+    have = f"Only {free:.1f} GiB are free on the disk of {ROOT}"
+    return f"{have}; {need:.0f} GiB are needed. Free some space (make clean deletes results)."
 
 
 def memory() -> str | None:
     available = available_gib()
     if available is None or available >= MEMORY_GIB:
         return None
-    return f"Only {available:.1f} GiB of memory are available; {MEMORY_GIB:.0f} GiB are needed. Close other programs, or use a larger machine."
+    have = f"Only {available:.1f} GiB of memory are available"
+    return f"{have}; {MEMORY_GIB:.0f} GiB are needed. Close other programs, or use a larger machine."
 
 
 def available_gib() -> float | None:
@@ -78,7 +82,8 @@ def ports() -> str | None:
         if not text.isdigit() or not 0 < int(text) < 65536:
             return f"{variable}={text} is not a port number. Set it to a free port, e.g. {variable}={default}"
         if not _own_server(name) and _listening(int(text)):
-            return f"Port {text} (for the {name} server) is in use by another program. Stop that program, or choose another port: {variable}={int(text) + 1} make run"
+            remedy = f"Stop it, or choose another port: {variable}={int(text) + 1} make run"
+            return f"Port {text} (for the {name} server) is in use by another program. {remedy}"
     return None
 
 

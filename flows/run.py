@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from flows import deploy, preflight, prefect_api, stack, terminal
+from flows import deploy, prefect_api, preflight, stack, terminal
 from qi2.core.errors import QI2Error
 from tasks import settings
 from tasks.jsonl import Follower

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -78,9 +79,8 @@ def _start(name: str) -> None:
     for folder in (PIDS, LOGS, settings.STATE / "prefect", settings.STATE / "mlflow" / "artifacts"):
         folder.mkdir(parents=True, exist_ok=True)
     with open(LOGS / f"{name}.log", "ab") as log:
-        child = subprocess.Popen(
-            commands()[name], cwd=settings.ROOT, env=settings.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        child = subprocess.Popen(commands()[name], cwd=settings.ROOT, env=settings.environment(), start_new_session=True, **streams)
     (PIDS / name).write_text(f"{child.pid} {psutil.Process(child.pid).create_time()}")
     print(f"starting {name} (log: {(LOGS / f'{name}.log').relative_to(settings.ROOT)})", flush=True)
 
@@ -130,11 +130,14 @@ def status() -> None:
 
 def ui() -> None:
     """Print both addresses, and open them where there is a desktop."""
+    import os
     import webbrowser
 
+    desktop = sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     for name, url in (("Prefect", settings.prefect_url()), ("MLflow", settings.mlflow_url())):
         print(f"{name:8} {url}")
-        webbrowser.open(url)
+        if desktop:
+            webbrowser.open(url)
 
 
 COMMANDS: dict[str, Callable[[], None]] = {"up": up, "down": down, "status": status, "ui": ui}

@@ -67,9 +67,10 @@ def promote(scale: str, flow_run_id: str, parent_run: str) -> dict[str, Any]:
     """Register the model as challenger and let the policy decide; returns the decision with its reasons."""
     call("promote", scale, QI2_PARENT_RUN=parent_run, QI2_FLOW_RUN=flow_run_id)
     decision: dict[str, Any] = json.loads((settings.ROOT / settings.runs_folder(scale) / "promotion.json").read_text())
-    text = f"### {decision['model']} version {decision['version']}: {decision['outcome']}\n\n" + "\n".join(f"- {reason}" for reason in decision["reasons"])
+    head = f"{decision['model']} version {decision['version']}: {decision['outcome']}"
+    text = f"### {head}\n\n" + "\n".join(f"- {reason}" for reason in decision["reasons"])
     create_markdown_artifact(markdown=text, key=f"promotion-{scale}", description="What the promotion policy decided, and why")
-    get_run_logger().info("%s version %s: %s. %s", decision["model"], decision["version"], decision["outcome"], "; ".join(decision["reasons"]))
+    get_run_logger().info("%s. %s", head, "; ".join(decision["reasons"]))
     return decision
 
 
@@ -101,7 +102,8 @@ def log_to_parent(run_id: str, scale: str) -> None:
 
 def show(scale: str, finished: Mapping[str, Any], records: Sequence[StageRecord]) -> None:
     """Artifacts of the Prefect UI: the table of figures, the stages, and links to the MLflow run and the report."""
-    rows = [{"figure": name, **{key: _round(figure.get(key)) for key in ("value", "low", "high", "n")}} for name, figure in figures(scale).items()]
+    keys = ("value", "low", "high", "n")
+    rows = [{"figure": name, **{key: _round(figure.get(key)) for key in keys}} for name, figure in figures(scale).items()]
     if rows:
         create_table_artifact(table=rows, key=f"summary-{scale}", description=f"All figures of {scale}, with 95% intervals")
     if records:

@@ -131,7 +131,8 @@ def _time(runs: Path) -> None:
     print(f"\n{'stage':12} {'compute':>9} {'evaluate':>9} {'imports':>9} {'orchestr.':>9}   seconds")
     for name, part in timing["stages"].items():
         print(f"{name:12} {part['compute']:9.1f} {part['evaluate']:9.1f} {part['import']:9.1f} {part['orchestration']:9.1f}")
-    print(f"flow {timing['flow_s']:.1f} s; whole line {clock(timing['total_s'])}, of it useful compute {clock(timing['compute_s'])};", end=" ")
+    total, useful = clock(timing["total_s"]), clock(timing["compute_s"])
+    print(f"flow {timing['flow_s']:.1f} s; the whole line took {total}, of it useful compute {useful},", end=" ")
     print(f"overhead {100 * timing['overhead_share']:.1f}%, peak memory {timing['peak_gib']:.2f} GiB")
 
 

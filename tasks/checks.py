@@ -17,7 +17,7 @@ def main(scale: str) -> None:
     from tasks.gate import check_curated
 
     result = check_curated(settings.runs_folder(scale), scale)
-    values = {"success": bool(result.success), "docs_path": str(result.docs_path), "failures": [str(failure) for failure in result.failures]}
+    values = {"success": result.success, "docs_path": str(result.docs_path), "failures": list(result.failures)}
     result_file(scale).write_text(json.dumps(values, indent=1))
     if not result.success:
         failures = "\n".join(f"- {failure}" for failure in values["failures"])

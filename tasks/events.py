@@ -1,6 +1,6 @@
-"""What a stage reports, as a file of events: training never waits for a tracker, and stages need not import one (seconds each).
+"""What a stage reports, as a file of events: training never waits for a tracker, and no stage imports one (seconds).
 
-`tasks.tracking.Forwarder` reads the file and passes it on: in the flow's process while the stage runs, or at the end of a stage run by hand.
+`tasks.tracking.Forwarder` passes them on: in the flow's process while the stage runs, or at the end of a stage run by hand.
 """
 
 import shutil

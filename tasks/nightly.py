@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from qi2.core.progress import Progress
 from qi2.core.reporter import NullReporter
 from qi2.evaluation.summary import revision
@@ -53,9 +55,10 @@ def _evaluate(tracker: "MlflowClient", scale: str, models: Mapping[str, tuple[st
     values: dict[str, float] = {}
     with Progress("nightly", len(models), "model") as progress:
         for alias, (version, folder) in models.items():
-            values |= {f"{alias}/{name}": value for name, value in _figures(scale, folder, alias).items()}
+            figures = _figures(scale, folder, alias)
+            values |= {f"{alias}/{name}": value for name, value in figures.items()}
             child = tracking.start_run(tracker, experiment, f"{alias} v{version}", {**tags, "stage": alias, "version": version}, parent)
-            tracking.log_metrics(tracker, child, {name.removeprefix(f"{alias}/"): v for name, v in values.items() if name.startswith(f"{alias}/")})
+            tracking.log_metrics(tracker, child, figures)
             tracker.set_terminated(child, "FINISHED")
             progress.update()
     tracking.log_metrics(tracker, parent, values)
@@ -63,14 +66,13 @@ def _evaluate(tracker: "MlflowClient", scale: str, models: Mapping[str, tuple[st
         tracker.set_tag(parent, f"version.{alias}", version)
     tracker.set_terminated(parent, "FINISHED")
     rows = compare(values, before)
-    return {"rows": rows, "verdict": verdict(rows, bool(before)), "mlflow_run": parent, "experiment": tracker.get_run(parent).info.experiment_id}
+    number = tracker.get_run(parent).info.experiment_id
+    return {"rows": rows, "verdict": verdict(rows, bool(before)), "mlflow_run": parent, "experiment": number}
 
 
 def _figures(scale: str, folder: Path, alias: str) -> dict[str, float]:
     """Evaluate one bundle with the recipe that it was made with, by the suites of the scale's configuration now."""
     from qi2.evaluation.evaluate import evaluate_models
-
-    import yaml
 
     facts = yaml.safe_load((folder / "recipe.yaml").read_text())
     facts["evaluate"] = yaml.safe_load((settings.ROOT / "conf" / "scale" / f"{scale}.yaml").read_text()).get("evaluate") or {}

@@ -49,7 +49,9 @@ def _threshold(name: str, rule: Mapping[str, Any], figure: Mapping[str, float] |
 
 def _said(figure: Mapping[str, float], end: str) -> str:
     number = f"{figure[end]:.3f}"
-    return number if end == "value" else f"the {'lower' if end == 'low' else 'upper'} end {number} of its interval (value {figure['value']:.3f})"
+    if end == "value":
+        return number
+    return f"the {'lower' if end == 'low' else 'upper'} end {number} of its interval (value {figure['value']:.3f})"
 
 
 def worse_than_champion(policy: Policy, challenger: Mapping[str, Any], champion: Mapping[str, Any], seed: int = 0) -> list[str]:

@@ -59,7 +59,8 @@ class Offer:
         reasons = self._objections(champion)
         outcome = "refused" if reasons else CHAMPION
         if not reasons:
-            reasons = ["it passes every threshold" + (" and is not worse than the champion" if champion else "; there was no champion before")]
+            rest = " and is not worse than the champion" if champion else "; there was no champion before"
+            reasons = ["it passes every threshold" + rest]
         number = str(version.version) if version is not None else self._register(outcome, reasons)
         self.registry.tag(number, {"outcome": outcome, "reasons": "; ".join(reasons)[:4900]})
         if outcome == CHAMPION:
@@ -127,7 +128,7 @@ class Offer:
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             revision=revision(settings.ROOT),
             seed=recipe["seed"],
-            data=f"a user's own images ({recipe['data']['source']})" if recipe["data"].get("source") else "the procedural world and scikit-image's photographs",
+            data=_data(recipe),
             flow_run=os.environ.get("QI2_FLOW_RUN", "none"),
             run_id=run_id,
             standins="small stand-ins trained by the line itself",
@@ -138,10 +139,16 @@ class Offer:
         )
 
     def _own_figures(self) -> Mapping[str, Any]:
-        return {name: value for name, value in self.results["figures"].items() if self.rules.model in name.split("/") or name.startswith("vae/")}
+        figures = self.results["figures"].items()
+        return {name: value for name, value in figures if self.rules.model in name.split("/") or name.startswith("vae/")}
 
     def _decision(self, number: str, outcome: str, reasons: list[str]) -> dict[str, Any]:
         return {"model": self.registry.name, "version": number, "outcome": outcome, "reasons": reasons}
+
+
+def _data(recipe: Mapping[str, Any]) -> str:
+    source = recipe["data"].get("source")
+    return f"a user's own images ({source})" if source else "the procedural world and scikit-image's photographs"
 
 
 def _link(source: str, target: str) -> None:

@@ -25,6 +25,7 @@ from qi2.evaluation.summary import revision
 from qi2.recipe import Recipe
 from tasks import config, settings
 from tasks.events import EventReporter
+from tasks.jsonl import append
 
 EVENTS, FLOW_PID, FLOW_RUN = "QI2_EVENTS", "QI2_FLOW_PID", "PREFECT__FLOW_RUN_ID"
 
@@ -158,9 +159,8 @@ def _record(runs: Path, stage: str, started: float, timer: Timer) -> None:
     finished = time.time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
     seconds = {f"{name}_s": round(timer.seconds.get(name, 0.0), 2) for name in ("import", "compute", "evaluate")}
-    line = {"stage": stage, "wall_s": round(finished - started, 2), **seconds, "peak_rss_mib": round(peak), "started": started, "finished": finished}
-    with open(runs / "timings.jsonl", "a") as handle:
-        handle.write(json.dumps(line) + "\n")
+    facts = {"wall_s": round(finished - started, 2), **seconds, "peak_rss_mib": round(peak)}
+    append(runs / "timings.jsonl", stage=stage, **facts, started=started, finished=finished)
 
 
 def _end_with_flow() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks import settings
+
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = '''"""Writes the outputs that dvc.yaml names, from nothing but the inputs' and parameters' text."""
 import json, sys, yaml
@@ -45,8 +47,9 @@ class Project:
         """Run Python in the copy, where its own flows, tasks and library come first."""
         folders = os.pathsep.join([str(self.root), str(self.root / "src")])
         python = str(Path(sys.executable).parent)
-        given = {"PYTHONPATH": folders, "PATH": f"{python}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", **environment}
-        done = subprocess.run([sys.executable, *command], cwd=self.root, env={**os.environ, **given}, capture_output=True, text=True, check=False)
+        given = {"PYTHONPATH": folders, "PATH": f"{python}{os.pathsep}{os.environ['PATH']}", **settings.TELEMETRY_OFF, **environment}
+        everything = {**os.environ, **given}
+        done = subprocess.run([sys.executable, *command], cwd=self.root, env=everything, capture_output=True, text=True, check=False)
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done
 
@@ -62,6 +65,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which every stage but ``config`` is quick."""
     made = Project(tmp_path_factory.mktemp("project") / "qi2")
     (made.root / "quick.py").write_text(QUICK)
-    lines = (made.root / "dvc.yaml").read_text().replace("python -m tasks", "python quick.py").replace("python quick.py config", "python -m tasks config")
-    (made.root / "dvc.yaml").write_text(lines)
+    text = (made.root / "dvc.yaml").read_text().replace("python -m tasks", "python quick.py")
+    (made.root / "dvc.yaml").write_text(text.replace("python quick.py config", "python -m tasks config"))
     return made

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def main() -> None:
             "unchanged": _attempt(duplicate=False, overrides={"curate.examples": 3}),
             "failing_stage": _attempt(duplicate=False, overrides={"curate.examples": 3, "seed": 13}),
         }
-    print(json.dumps(results))
+    sys.stdout.write(json.dumps(results))
 
 
 if __name__ == "__main__":

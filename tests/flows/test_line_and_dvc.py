@@ -1,6 +1,5 @@
 """What DVC re-runs, on the real dvc.yaml with quick stages: nothing without a change, and exactly the readers of a changed key."""
 
-import json
 import subprocess
 import sys
 from contextlib import chdir

@@ -11,7 +11,8 @@ from qi2.core.publish import publish
 from tasks import config, policy, promote, registry, settings, tracking
 from tasks.jsonl import append
 
-RULES = policy.Policy("distill", ["distill"], {"t2i/accuracy/distill": {"at_least": 0.5}}, [{"suite": "t2i", "verdict": "all", "margin": 0.05}])
+NOT_WORSE = [{"suite": "t2i", "verdict": "all", "margin": 0.05}]
+RULES = policy.Policy("distill", ["distill"], {"t2i/accuracy/distill": {"at_least": 0.5}}, NOT_WORSE)
 
 
 @pytest.fixture(scope="module")

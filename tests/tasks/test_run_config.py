@@ -9,7 +9,7 @@ from qi2.core.errors import QI2Error
 from tasks import config, settings
 
 
-@pytest.fixture()
+@pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scales = tmp_path / "conf" / "scale"
     scales.mkdir(parents=True)
