@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qi2.core import rng
 from qi2.core.reporter import Reporter
+from qi2.data.filters.models import model_source
 from qi2.standins.filters_config import ClipConfig
 from qi2.standins.pixels import StandinsRecipe, read_pixels
 from qi2.training.config import OptimizerConfig
@@ -29,7 +30,7 @@ def train_clip(cfg: StandinsRecipe, rows: "pd.DataFrame", raw: Path, tokenizer_f
     config = cfg.standins.clip
     usable = rows[(rows["split"] == "train") & (rows["task"] == "t2i") & (rows["captions"].map(len) > 0)]
     pixels, chosen = read_pixels(usable, raw, config.images, image_processor(config))
-    tokenizer = clip_tokenizer(str(tokenizer_folder), config.max_tokens)
+    tokenizer = clip_tokenizer(model_source(tokenizer_folder), config.max_tokens)
     model = fit_clip(config, pixels, [list(texts) for texts in chosen["captions"]], tokenizer, cfg.seed, reporter)
     save_clip(model, tokenizer, config, out)
 

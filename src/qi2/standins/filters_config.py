@@ -30,7 +30,6 @@ class NSFWConfig:
     """
 
     path: str = ""
-    label: str = "nsfw"  # read by name from the model's id2label, never by index
     image_size: int = 32
     patch: int = 8
     width: int = 48

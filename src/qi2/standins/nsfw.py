@@ -23,6 +23,7 @@ from qi2.training.fit import StepModule, fit
 if TYPE_CHECKING:
     import pandas as pd
 
+LABEL = "nsfw"
 UNSAFE_KIND = "defect_unsafe"
 UNSAFE_SHARE = 0.25  # of every batch
 
@@ -49,7 +50,7 @@ def striped(safe: Tensor, seed: int) -> Tensor:
 
 
 def build_nsfw(config: NSFWConfig) -> Any:
-    """An untrained ViTForImageClassification with the classes ``normal`` and the configured unsafe label."""
+    """An untrained ViTForImageClassification with the classes ``normal`` and ``nsfw``."""
     from transformers import ViTConfig, ViTForImageClassification
 
     settings = ViTConfig(
@@ -59,8 +60,8 @@ def build_nsfw(config: NSFWConfig) -> Any:
         intermediate_size=3 * config.width,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
-        id2label={0: "normal", 1: config.label},
-        label2id={"normal": 0, config.label: 1},
+        id2label={0: "normal", 1: LABEL},
+        label2id={"normal": 0, LABEL: 1},
     )
     return ViTForImageClassification(settings)
 
