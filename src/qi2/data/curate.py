@@ -15,7 +15,7 @@ from qi2.core.reporter import Reporter
 from qi2.data import truth
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.filters import exact, near
-from qi2.data.filters.models import ModelPaths
+from qi2.data.filters.models import ModelPaths, model_source
 from qi2.data.filters.registry import FILTERS
 from qi2.data.rejected import save_examples
 from qi2.data.scoring import score_rows
@@ -35,14 +35,11 @@ class CurationRecipe(Protocol):
     @property
     def curate(self) -> CurateConfig: ...
 
-    @property
-    def standins(self) -> Any: ...  # paths of pretrained models; its type belongs to a package above this one
-
 
 def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: Reporter) -> None:
-    """Curate the folder ``raw`` of the ingest stage with the models in ``standins`` (or the pretrained ones of the config)."""
+    """Curate the folder ``raw`` of the ingest stage with the models in ``standins``: trained small, or pointers to real ones."""
     raw = Path(raw)
-    table = score(Sidecar.load(raw).table, raw, model_paths(cfg, Path(standins)), cfg.curate)
+    table = score(Sidecar.load(raw).table, raw, model_paths(Path(standins), cfg.curate), cfg.curate)
     reasons, funnel = run_stages(table, cfg.curate, cfg.seed)
     for name, reason in reasons.items():
         table[f"reason_{name}"] = reason
@@ -57,15 +54,10 @@ def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: 
             reporter.file(path)
 
 
-def model_paths(cfg: CurationRecipe, standins: Path) -> ModelPaths:
-    """The pretrained models that the config names, else the stand-ins' folders."""
-    given = cfg.standins
-    return ModelPaths(
-        tokenizer=given.vlm.path or str(standins / "vlm"),
-        clip=given.clip.path or str(standins / "clip"),
-        nsfw=given.nsfw.path or str(standins / "nsfw"),
-        nsfw_label=given.nsfw.label,
-    )
+def model_paths(standins: Path, config: CurateConfig) -> ModelPaths:
+    """The models in the folder of the stage that provides them."""
+    tokenizer, clip, nsfw = (model_source(standins / name) for name in ("vlm", "clip", "nsfw"))
+    return ModelPaths(tokenizer, clip, nsfw, config.nsfw_label)
 
 
 def score(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig) -> "pd.DataFrame":

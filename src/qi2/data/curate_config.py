@@ -28,7 +28,7 @@ class StageThresholds:
     min_aesthetic: float | None = None  # colourfulness, about 0..150: a stand-in for a learned aesthetic score
     min_quality: int | None = None  # JPEG quality 1..100 read from the quantisation tables (100: lossless)
     max_blockiness: float | None = None  # step across 8-pixel block borders beyond the step inside blocks, 0..1
-    balance: float | None = None  # at most this multiple of the median count per kind; 0: no limit
+    balance: float | None = None  # at most this multiple of the usual count per kind (see stages.py); 0: no limit
     survival: list[float] | None = None  # the gate's band for kept / in
 
 
@@ -41,6 +41,7 @@ class CurateConfig:
     device: str = "cpu"  # of the model-based filters, e.g. "cuda"
     synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data
     synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
+    nsfw_label: str = "nsfw"  # the unsafe class, by its name in the classifier's id2label
     near_radius: float = 0.065  # candidates: root-mean-square difference of the coarse thumbnails, of full scale 1
     near_layout: float = 0.24  # near-duplicate: layout difference of the aligned thumbnails (see filters/alignment.py) ...
     near_detail: float = 0.9  # ... and their detail difference, both relative to contrast
@@ -70,7 +71,7 @@ class CurateConfig:
     stage5: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512, 1024, 2048]))
     stage6: StageThresholds = field(
         default_factory=lambda: StageThresholds(
-            sides=[1024, 2048], max_nsfw=0.2, min_clip=0.25, min_sharpness=8.0, min_quality=75, max_blockiness=0.2, balance=2.0
+            sides=[1024, 2048], max_nsfw=0.2, min_clip=0.25, min_sharpness=8.0, min_quality=75, max_blockiness=0.2, balance=1.5
         )
     )
 

@@ -13,7 +13,7 @@ from qi2.data.shards import read_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDE = 192  # px of a picture on its card
+SIDE, GAP = 192, 8  # px of a picture on its card, and between pictures
 LINE, LINES, COLUMNS = 14, 4, 31  # text under it
 SHOWN = {
     "broken": ("broken",),
@@ -48,9 +48,9 @@ def card(by_id: "pd.DataFrame", row: "pd.Series", reason: str, raw: Path) -> Ima
     """The picture (for duplicates with the kept one at its right, for pairs with the references) over reason, scores, caption."""
     others = [row.get(f"{reason}_of")] if reason.endswith("duplicate") else list(row["references"])
     pictures = [_picture(row, raw)] + [_picture(by_id.loc[name], raw) for name in others if name in by_id.index]
-    sheet = Image.new("RGB", (SIDE * len(pictures), SIDE + LINE * LINES + 4), "white")
+    sheet = Image.new("RGB", ((SIDE + GAP) * len(pictures) - GAP, SIDE + LINE * LINES + 4), "white")
     for column, picture in enumerate(pictures):
-        sheet.paste(picture, (SIDE * column, 0))
+        sheet.paste(picture, ((SIDE + GAP) * column, 0))
     draw = ImageDraw.Draw(sheet)
     for line, text in enumerate(_lines(row, reason, COLUMNS * len(pictures))):
         draw.text((3, SIDE + 2 + LINE * line), text, fill="black")

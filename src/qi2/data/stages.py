@@ -81,13 +81,18 @@ def _check_references(table: "pd.DataFrame", reason: np.ndarray) -> None:
 
 
 def _balance(table: "pd.DataFrame", reason: np.ndarray, limit: float, seed: int) -> None:
-    """Keep at most ``limit`` times the median count of kept targets per (task, kind); which ones is random but fixed."""
+    """Keep at most ``limit`` times the usual count of kept targets per (role, kind); which ones is random but fixed.
+
+    The usual count is that of the kind in which the median row stands, so that many rare kinds do not lower it.
+    """
     targets = kept(reason) & (table["role"] != REFERENCE).to_numpy()
     groups = (table["role"].astype(str) + ":" + table["kind"].fillna("").astype(str)).to_numpy()
     names, counts = np.unique(groups[targets].astype(str), return_counts=True)
     if not len(names):
         return
-    most = max(1, int(limit * np.median(counts)))
+    ascending = np.sort(counts)
+    usual = ascending[np.searchsorted(np.cumsum(ascending), targets.sum() / 2)]
+    most = max(1, int(limit * usual))
     ids = table["id"].to_numpy()
     for name in names[counts > most]:
         rows = np.flatnonzero(targets & (groups == name))

@@ -47,7 +47,7 @@ def label_index(id2label: dict[int, str], label: str) -> int:
     for index, name in id2label.items():
         if name.lower() == label.lower():
             return int(index)
-    raise QI2Error(f"the NSFW classifier has no class {label!r} but {sorted(id2label.values())}; set standins.nsfw.label to one of them")
+    raise QI2Error(f"the NSFW classifier has no class {label!r} but {sorted(id2label.values())}; set curate.nsfw_label to one of them")
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
