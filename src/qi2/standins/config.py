@@ -16,7 +16,7 @@ class VLMConfig:
     layers: int = 3
     heads: int = 4
     vision_layers: int = 2
-    tail: int = 5  # tokens at the end of the prompt that predict the structured caption's words (training only)
+    fields: int = 5  # fields of the structured caption, predicted by as many tokens at the end of the prompt (training only)
     steps: int = 300
     batch_size: int = 64
     lr: float = 3e-3

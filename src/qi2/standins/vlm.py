@@ -2,8 +2,8 @@
 
 It learns three tasks, all in the condition encoder's own conversation: image -> caption by next-token prediction (so that it can
 caption), and text -> structured caption and (references, edit instruction) -> structured caption of the result by parallel
-prediction: the last tokens of the prompt's template predict the words of the structured caption, two each, before any token is
-generated (multi-token prediction, Gloeckle et al., 2024). What an image model needs to know then stands in the hidden states
+prediction: the last tokens of the prompt's template predict the fields of the structured caption, one field each, before any token
+is generated (multi-token prediction, Gloeckle et al., 2024). What an image model needs to know then stands in the hidden states
 that it reads. The prediction head is dropped after training.
 """
 
@@ -22,10 +22,10 @@ from qi2.data.corpus import Corpus, Example
 from qi2.models.condition import SLOT, ConditionEncoder
 from qi2.standins.config import VLMConfig
 from qi2.standins.tokenizer import train_tokenizer
-from qi2.training.fit import StepModule, fit
 from qi2.training.config import OptimizerConfig
+from qi2.training.fit import StepModule, fit
 
-WORDS = 2  # words of the structured caption that one tail token predicts
+FIELD_TOKENS = 3
 
 
 def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
@@ -66,13 +66,13 @@ class VLMModule(StepModule):
         super().__init__(config.steps)
         self.encoder, self.corpus, self.config, self.seed = encoder, corpus, config, seed
         self.model = encoder.model.requires_grad_(True)
-        self.fields = nn.Linear(encoder.width, WORDS * encoder.width, bias=False)
+        self.fields = nn.Linear(encoder.width, FIELD_TOKENS * encoder.width, bias=False)
 
     def batch(self, step: int) -> dict[str, Tensor]:
         draw = rng.numpy_rng(self.seed, "vlm/batch", step)
         task = self.corpus.turn(step)
         examples = self.corpus.draw(draw, task, self.config.batch_size)
-        return caption_batch(self.encoder, examples) if task == "image" else field_batch(self.encoder, examples, self.config.tail)
+        return caption_batch(self.encoder, examples) if task == "image" else field_batch(self.encoder, examples, self.config.fields)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         name, loss = ("caption", self.caption_loss(batch)) if "labels" in batch else ("fields", self.field_loss(batch))
@@ -86,16 +86,16 @@ class VLMModule(StepModule):
         return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
     def field_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy of the structured caption's words."""
+        """Cross-entropy of all fields' tokens."""
         truth = batch.pop("truth")
         return F.cross_entropy(self.field_logits(batch).flatten(0, 2), truth.flatten(), ignore_index=-100)
 
     def field_logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """(B, WORDS, tail, vocabulary) from the states of the prompt's last ``tail`` tokens."""
-        n, ends = self.config.tail, batch["attention_mask"].sum(1)
+        """(B, fields, FIELD_TOKENS, vocabulary) from the states of the prompt's last ``fields`` tokens."""
+        n, ends = self.config.fields, batch["attention_mask"].sum(1)
         hidden = self.model.model(**batch, use_cache=False).last_hidden_state
         tail = hidden[torch.arange(len(hidden))[:, None], ends[:, None] - n + torch.arange(n)]
-        return self.model.lm_head(self.fields(tail).unflatten(-1, (WORDS, -1)).transpose(1, 2))
+        return self.model.lm_head(self.fields(tail).unflatten(-1, (FIELD_TOKENS, -1)))
 
     def configure_optimizers(self) -> Any:
         settings = OptimizerConfig("muon", self.config.muon_lr, self.config.lr, self.config.weight_decay)
@@ -113,27 +113,21 @@ def caption_batch(encoder: ConditionEncoder, examples: Sequence[Example]) -> dic
     return inputs | {"labels": inputs["input_ids"].masked_fill(~answered, -100)}
 
 
-def field_batch(encoder: ConditionEncoder, examples: Sequence[Example], tail: int) -> dict[str, Tensor]:
-    """Inputs of prompts, and ``truth`` (B, WORDS, tail): word k of the structured caption belongs to tail token k mod ``tail``.
-
-    Every field but the first has two places, so that a colour and the shape beside it never stand in the same token: what
-    reads them must learn to combine them, and can then draw combinations that it never saw.
-    """
+def field_batch(encoder: ConditionEncoder, examples: Sequence[Example], fields: int) -> dict[str, Tensor]:
+    """Inputs of prompts, and ``truth`` (B, fields, FIELD_TOKENS): the token ids of the structured caption's fields."""
     inputs = encoder.batch([e.prompt for e in examples], [list(e.images) for e in examples])
-    truth = torch.full((len(examples), WORDS * tail), -100)
+    truth = torch.full((len(examples), fields, FIELD_TOKENS), -100)
     for i, example in enumerate(examples):
-        fields = encoder.tokenizer([" " + text for text in re.split(r" [;,] ", example.answer)]).input_ids
-        for f, ids in enumerate(fields[: (WORDS * tail + 1) // 2]):
-            place = max(0, 2 * f - 1)
-            words = ids[: 2 if f else 1]
-            truth[i, place : place + len(words)] = torch.tensor(words)
-    return inputs | {"truth": truth.view(-1, WORDS, tail)}
+        texts = re.split(r" [;,] ", example.answer)[:fields]
+        for k, ids in enumerate(encoder.tokenizer([" " + text for text in texts]).input_ids):
+            truth[i, k, : len(ids)] = torch.tensor(ids[:FIELD_TOKENS])
+    return inputs | {"truth": truth}
 
 
 @torch.no_grad()
 def field_accuracy(module: VLMModule, examples: Sequence[Example]) -> float:
     """Share of examples whose fields are all right."""
-    batch = field_batch(module.encoder, examples, module.config.tail)
+    batch = field_batch(module.encoder, examples, module.config.fields)
     truth = batch.pop("truth")
     return float(((module.field_logits(batch).argmax(-1) == truth) | (truth == -100)).flatten(1).all(1).float().mean())
 
