@@ -38,7 +38,8 @@ def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
     sections = [pair - 2 * (pair // 3), pair // 3, pair // 3]
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
     text = {
-        "vocab_size": len(tokenizer), "hidden_size": config.width, "intermediate_size": 3 * config.width, "num_hidden_layers": config.layers,
+        "vocab_size": len(tokenizer), "hidden_size": config.width, "intermediate_size": 3 * config.width,
+        "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads, "num_key_value_heads": config.heads, "head_dim": config.width // config.heads,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": sections, "mrope_interleaved": True},
         "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id,
@@ -132,7 +133,9 @@ def field_accuracy(module: VLMModule, examples: Sequence[Example]) -> float:
     return float(((module.field_logits(batch).argmax(-1) == truth) | (truth == -100)).flatten(1).all(1).float().mean())
 
 
-def train_vlm(config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
+def train_vlm(
+    config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter: Reporter, checkpoints: Path | None = None
+) -> dict[str, float]:
     """Train the tiny Qwen3-VL and save it as a transformers folder; returns metrics on held-out examples."""
     torch.manual_seed(rng.key(seed, "vlm/init"))
     encoder = build_vlm(config, corpus.texts())
