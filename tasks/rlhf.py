@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qi2.core.reporter import Reporter
+from qi2.rewards.score import RewardModels
 from qi2.rlhf.train import RLHFInputs, train_rlhf
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ OUT = "rlhf"
 
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
-    """The reward models that have a weight become scorers of the rollouts."""
-    inputs = RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", runs / "standins" / "vlm", runs / ".checkpoints" / OUT)
-    train_rlhf(recipe, inputs, {}, out, reporter)
+    """The five reward models judge the rollouts; the weights are those of ``rlhf.rewards``."""
+    vlm = runs / "standins" / "vlm"
+    inputs = RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", vlm, runs / ".checkpoints" / OUT)
+    scorers = RewardModels.load(runs / "rewards", vlm).scorers(recipe.rewards.portrait_words)
+    train_rlhf(recipe, inputs, scorers, out, reporter)
