@@ -22,10 +22,10 @@ class Policy:
     not_worse: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_policy(path: Path, scale: str) -> Policy:
-    """The default rules with the scale's own sections in their place. Raises QI2Error for an unknown section."""
+def read_policy(path: Path, scale: str, own_images: bool = False) -> Policy:
+    """The default rules, in their place those for a user's images and the scale's own. Raises QI2Error for an unknown section."""
     rules = yaml.safe_load(path.read_text())
-    values = {**rules["default"], **rules.get(scale, {})}
+    values = {**rules["default"], **(rules["own_images"] if own_images else {}), **rules.get(scale, {})}
     if unknown := set(values) - set(Policy.__dataclass_fields__):
         raise QI2Error(f"{path}: unknown section {sorted(unknown)[0]!r}; known are {', '.join(Policy.__dataclass_fields__)}")
     return Policy(**values)

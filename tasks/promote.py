@@ -17,7 +17,7 @@ import yaml
 from qi2.core.errors import QI2Error
 from qi2.core.publish import MANIFEST, file_sha256, publish
 from qi2.evaluation.summary import revision
-from tasks import policy, registry, settings, tracking
+from tasks import config, policy, registry, settings, tracking
 from tasks.config import resolved_path
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 def main(scale: str) -> None:
     """Decide, and write ``runs/SCALE/promotion.json``: model, version, outcome, reasons. Raises QI2Error when nothing was evaluated."""
     runs = settings.ROOT / settings.runs_folder(scale)
-    rules = policy.read_policy(settings.ROOT / "mlflow" / "promotion.yaml", scale)
+    own_images = bool(config.read(scale).data.source)
+    rules = policy.read_policy(settings.ROOT / "mlflow" / "promotion.yaml", scale, own_images)
     if not (runs / "evaluate" / "results.json").exists():
         raise QI2Error(f"{runs.relative_to(settings.ROOT)} has no evaluation to decide on; run make reproduce STAGE=evaluate SCALE={scale}")
     tracker = tracking.client()
