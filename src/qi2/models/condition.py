@@ -131,9 +131,8 @@ class ConditionEncoder:
                 layout[len(layout) - (previous is not None) :] = [(previous or 0) + 1]
         return EncodedPrompt(hidden[ids != self.image_token].float().cpu().clone(), layout)
 
-    @torch.no_grad()
     def vision_features(self, images: Tensor) -> Tensor:
-        """Patch features (B, C, H/16, W/16) of images (B, 3, H, W) in [-1, 1], H and W multiples of 32; before the merger."""
+        """Patch features (B, C, H/16, W/16) of images (B, 3, H, W) in [-1, 1], H and W multiples of 32; before the merger. Differentiable in the images."""
         batch, _, height, width = images.shape
         rows, columns = height // SLOT, width // SLOT
         patches = images.view(batch, 3, rows, 2, 16, columns, 2, 16).permute(0, 2, 5, 3, 6, 1, 4, 7)

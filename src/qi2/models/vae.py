@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from qi2.core.errors import QI2Error
 from qi2.models.storage import load_network, save_network
-from qi2.models.vae_blocks import ChannelRMSNorm, DownStage, ResidualBlock, SpatialAttention, UpStage
+from qi2.models.vae_blocks import ChannelRMSNorm, DownStage, ResidualBlock, SpatialAttention, UpStage, same_size
 from qi2.models.vae_config import VAEArchitecture
 
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -22,9 +22,9 @@ LOGVAR_RANGE = (-30.0, 20.0)
 class Middle(nn.Sequential):
     """Residual block, attention over the whole latent grid (optional), residual block."""
 
-    def __init__(self, width: int, attention: bool) -> None:
-        layers = [ResidualBlock(width, width), SpatialAttention(width), ResidualBlock(width, width)]
-        super().__init__(*(layers if attention else layers[::2]))
+    def __init__(self, width: int, cfg: VAEArchitecture) -> None:
+        first, last = ResidualBlock(width, width, cfg.kernel), ResidualBlock(width, width, cfg.kernel)
+        super().__init__(*([first, SpatialAttention(width), last] if cfg.attention else [first, last]))
 
 
 class Encoder(nn.Module):
@@ -35,12 +35,12 @@ class Encoder(nn.Module):
         widths = [cfg.encoder_base * m for m in cfg.multipliers]
         last = len(widths) - 1
         self.patch, self.checkpointing = cfg.patch, cfg.checkpointing
-        self.conv_in = nn.Conv2d(cfg.image_channels * cfg.patch**2, widths[0], 3, padding=1)
+        self.conv_in = same_size(cfg.image_channels * cfg.patch**2, widths[0], cfg.kernel)
         sizes = zip([widths[0], *widths[:-1]], widths, cfg.encoder_blocks, strict=True)
-        self.stages = nn.ModuleList(DownStage(a, b, n, down=i < last) for i, (a, b, n) in enumerate(sizes))
-        self.middle = Middle(widths[-1], cfg.attention)
+        self.stages = nn.ModuleList(DownStage(a, b, n, down=i < last, cfg=cfg) for i, (a, b, n) in enumerate(sizes))
+        self.middle = Middle(widths[-1], cfg)
         self.norm_out = ChannelRMSNorm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 2 * cfg.latent_channels, 3, padding=1)
+        self.conv_out = same_size(widths[-1], 2 * cfg.latent_channels, 3)
 
     def forward(self, images: Tensor) -> Tensor:
         h = self.conv_in(F.pixel_unshuffle(images, self.patch))
@@ -58,12 +58,12 @@ class Decoder(nn.Module):
         widths = [cfg.decoder_base * m for m in reversed(cfg.multipliers)]
         last = len(widths) - 1
         self.patch, self.checkpointing = cfg.patch, cfg.checkpointing
-        self.conv_in = nn.Conv2d(cfg.latent_channels, widths[0], 3, padding=1)
-        self.middle = Middle(widths[0], cfg.attention)
+        self.conv_in = same_size(cfg.latent_channels, widths[0], 3)
+        self.middle = Middle(widths[0], cfg)
         sizes = zip([widths[0], *widths[:-1]], widths, reversed(cfg.decoder_blocks), strict=True)
-        self.stages = nn.ModuleList(UpStage(a, b, n, up=i < last) for i, (a, b, n) in enumerate(sizes))
+        self.stages = nn.ModuleList(UpStage(a, b, n, up=i < last, cfg=cfg) for i, (a, b, n) in enumerate(sizes))
         self.norm_out = ChannelRMSNorm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], cfg.image_channels * cfg.patch**2, 3, padding=1)
+        self.conv_out = same_size(widths[-1], cfg.image_channels * cfg.patch**2, cfg.kernel)
 
     def forward(self, latents: Tensor) -> Tensor:
         h = self.middle(self.conv_in(latents))

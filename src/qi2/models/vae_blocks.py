@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qi2.core.errors import QI2Error
+from qi2.models.vae_config import VAEArchitecture
 
 
 class ChannelRMSNorm(nn.Module):
@@ -26,15 +27,20 @@ class ChannelRMSNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), (B,in,H,W) -> (B,out,H,W); a 1x1 convolution carries x where the widths differ."""
 
-    def __init__(self, width_in: int, width_out: int) -> None:
+    def __init__(self, width_in: int, width_out: int, kernel: int = 3) -> None:
         super().__init__()
-        self.norm1, self.conv1 = ChannelRMSNorm(width_in), nn.Conv2d(width_in, width_out, 3, padding=1)
-        self.norm2, self.conv2 = ChannelRMSNorm(width_out), nn.Conv2d(width_out, width_out, 3, padding=1)
+        self.norm1, self.conv1 = ChannelRMSNorm(width_in), same_size(width_in, width_out, kernel)
+        self.norm2, self.conv2 = ChannelRMSNorm(width_out), same_size(width_out, width_out, kernel)
         self.carry = nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         return self.carry(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+def same_size(width_in: int, width_out: int, kernel: int) -> nn.Conv2d:
+    """A convolution that keeps height and width."""
+    return nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2)
 
 
 class SpatialAttention(nn.Module):
@@ -67,40 +73,71 @@ def duplicate_up(x: Tensor, channels: int, factor: int = 2) -> Tensor:
     return F.pixel_shuffle(x.repeat_interleave(channels * factor**2 // x.shape[1], 1), factor)
 
 
-class DownStage(nn.Module):
-    """Residual blocks, then (unless last) a stride-2 convolution, beside ``average_down``; (B,in,H,W) -> (B,out,H/2,W/2)."""
+class FoldDown(nn.Sequential):
+    """Halve height and width: fold 2x2 positions into channels, then a convolution."""
 
-    def __init__(self, width_in: int, width_out: int, blocks: int, down: bool) -> None:
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__(nn.PixelUnshuffle(2), same_size(4 * width, width, kernel))
+
+
+class StrideDown(nn.Sequential):
+    """Halve height and width: a 3x3 convolution of stride 2."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(width, width, 3, stride=2))
+
+
+class UnfoldUp(nn.Sequential):
+    """Double height and width: a convolution to four times the channels, unfolded into 2x2 positions."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__(same_size(width, 4 * width, kernel), nn.PixelShuffle(2))
+
+
+class NearestUp(nn.Sequential):
+    """Double height and width: nearest neighbour, then a 3x3 convolution."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__(nn.Upsample(scale_factor=2.0, mode="nearest-exact"), same_size(width, width, 3))
+
+
+RESAMPLERS: dict[str, tuple[type[nn.Sequential], type[nn.Sequential]]] = {"stride": (StrideDown, NearestUp), "fold": (FoldDown, UnfoldUp)}
+
+
+class DownStage(nn.Module):
+    """Residual blocks, then (unless last) a halving, beside ``average_down``; (B,in,H,W) -> (B,out,H/2,W/2)."""
+
+    def __init__(self, width_in: int, width_out: int, blocks: int, down: bool, cfg: VAEArchitecture) -> None:
         super().__init__()
         self.width, self.factor = width_out, 2 if down else 1
         if width_in * self.factor**2 % width_out and width_out % (width_in * self.factor**2):
             raise QI2Error(f"vae.model: {width_in} channels cannot be averaged into {width_out}; choose other multipliers")
-        self.blocks = nn.Sequential(*(ResidualBlock(width_in if i == 0 else width_out, width_out) for i in range(blocks)))
-        self.resample = nn.Conv2d(width_out, width_out, 3, stride=2) if down else None
+        self.blocks = blocks_of(width_in, width_out, blocks, cfg.kernel)
+        self.resample = RESAMPLERS[cfg.resampling][0](width_out, cfg.kernel) if down else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.blocks(x)
-        if self.resample is not None:
-            h = self.resample(F.pad(h, (0, 1, 0, 1)))
-        return h + average_down(x, self.width, self.factor)
+        return self.resample(self.blocks(x)) + average_down(x, self.width, self.factor)
 
 
 class UpStage(nn.Module):
-    """Residual blocks, then (unless last) nearest x2 and a convolution, beside ``duplicate_up``; (B,in,H,W) -> (B,out,2H,2W).
+    """Residual blocks, then (unless last) a doubling, beside ``duplicate_up``; (B,in,H,W) -> (B,out,2H,2W).
 
     The last stage, next to the image, keeps its size and has no shortcut beyond its blocks' own.
     """
 
-    def __init__(self, width_in: int, width_out: int, blocks: int, up: bool) -> None:
+    def __init__(self, width_in: int, width_out: int, blocks: int, up: bool, cfg: VAEArchitecture) -> None:
         super().__init__()
         self.width = width_out
         if up and width_out * 4 % width_in:
             raise QI2Error(f"vae.model: {width_in} channels cannot be repeated into {width_out}; choose other multipliers")
-        self.blocks = nn.Sequential(*(ResidualBlock(width_in if i == 0 else width_out, width_out) for i in range(blocks)))
-        self.resample = nn.Conv2d(width_out, width_out, 3, padding=1) if up else None
+        self.blocks = blocks_of(width_in, width_out, blocks, cfg.kernel)
+        self.resample = RESAMPLERS[cfg.resampling][1](width_out, cfg.kernel) if up else None
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.blocks(x)
-        if self.resample is None:
-            return h
-        return self.resample(F.interpolate(h, scale_factor=2.0, mode="nearest-exact")) + duplicate_up(x, self.width)
+        return h if self.resample is None else self.resample(h) + duplicate_up(x, self.width)
+
+
+def blocks_of(width_in: int, width_out: int, count: int, kernel: int) -> nn.Sequential:
+    """``count`` residual blocks, the first of which changes the width."""
+    return nn.Sequential(*(ResidualBlock(width_in if i == 0 else width_out, width_out, kernel) for i in range(count)))

@@ -25,6 +25,10 @@ class VAEArchitecture:
     """Residual blocks per encoder stage, from the image to the latent."""
     decoder_blocks: list[int] = field(default_factory=lambda: [3, 3, 4, 3, 3])
     """Residual blocks per decoder stage, in the encoder's order: the first number belongs to the stage next to the image."""
+    kernel: int = 3
+    """Of the convolutions, except those between latent and network, which are 3x3 and let every position see its neighbours."""
+    resampling: str = "stride"
+    """``stride``: strided convolution down, nearest neighbour and convolution up. ``fold``: space to channels and back (DC-AE's)."""
     attention: bool = True
     """One single-head attention layer between the two residual blocks in the middle, at 1/16 of the image."""
     linear_skip: bool = False
@@ -40,3 +44,5 @@ class VAEArchitecture:
         for name in ("encoder_blocks", "decoder_blocks"):
             if len(getattr(self, name)) != stages:
                 raise QI2Error(f"vae.model.{name} needs one number for each of the {stages} multipliers")
+        if self.resampling not in ("stride", "fold"):
+            raise QI2Error(f"vae.model.resampling is {self.resampling!r}; choose stride or fold")
