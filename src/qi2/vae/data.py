@@ -86,6 +86,7 @@ class TrainingImages:
         return to_tensor([square(read_image(self.raw, row), batch.side, crop) for row in rows])
 
     def sample(self, images: int) -> list[Tensor]:
-        """``images`` of each kind of batch, for statistics; the same for the same seed."""
-        kinds = [ImageBatch(b.pool, b.side, images, b.share) for b in self.batches]
+        """About ``images`` per kind of batch, in proportion to the shares, for statistics; the same for the same seed."""
+        mean = sum(b.share for b in self.batches) / len(self.batches)
+        kinds = [ImageBatch(b.pool, b.side, max(1, round(images * b.share / mean)), b.share) for b in self.batches]
         return [self.draw(kind, numpy_rng(self.seed, "vae/statistics", i)) for i, kind in enumerate(kinds)]
