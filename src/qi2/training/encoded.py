@@ -4,6 +4,7 @@ Folder: rows.parquet (one line per sample), latents_SIZE.safetensors (N, 64, h, 
 prompts one after the other, with their layouts). Features are frozen, so caching them changes nothing but time.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,10 +93,11 @@ class Draw:
     """Draws rows: first the kind, each equally often or by its weight, then a row of that kind."""
 
     def __init__(self, rows: pd.DataFrame, weights: dict[str, float]) -> None:
-        kinds = rows["kind"].fillna("")
-        share = kinds.map(lambda kind: weights.get(kind, 1.0)) / kinds.map(kinds.value_counts())
+        kinds = rows["kind"].fillna("").tolist()
+        counts = Counter(kinds)
+        share = np.array([weights.get(kind, 1.0) / counts[kind] for kind in kinds], dtype=float)
         self.index = rows.index.to_numpy()
-        self.cumulative = np.cumsum(share.to_numpy(dtype=float)) / max(share.sum(), 1e-9)
+        self.cumulative = np.cumsum(share) / max(share.sum(), 1e-9)
 
     def __call__(self, rng: np.random.Generator, n: int) -> list[int]:
         return [int(self.index[i]) for i in np.searchsorted(self.cumulative, rng.random(n), side="right").clip(max=len(self.index) - 1)]
