@@ -1,1 +1,2 @@
 """One file per stage: config in, one qi2 call, results out."""
+

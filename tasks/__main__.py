@@ -39,3 +39,4 @@ def _dispatch(stage: str, scale: str) -> None:
 
 if __name__ == "__main__":
     raise SystemExit(main())
+

@@ -56,3 +56,4 @@ class EventReporter:
 
     def _append(self, kind: str, **values: Any) -> None:
         jsonl.append(self.folder / FILE, kind=kind, **values)
+

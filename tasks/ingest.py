@@ -15,3 +15,4 @@ OUT = "raw"
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     ingest(recipe, out, reporter)
+

@@ -75,3 +75,4 @@ class Registry:
             Path(found).rename(target)
             shutil.rmtree(staging, ignore_errors=True)
         return target
+

@@ -19,3 +19,4 @@ def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     inputs = RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", vlm, runs / ".checkpoints" / OUT)
     scorers = RewardModels.load(runs / "rewards", vlm).scorers(recipe.rewards.portrait_words)
     train_rlhf(recipe, inputs, scorers, out, reporter)
+

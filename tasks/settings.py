@@ -72,3 +72,4 @@ def environment() -> dict[str, str]:
         "MLFLOW_TRACKING_URI": mlflow_url(),
         "PYTHONUNBUFFERED": "1",
     }
+
