@@ -71,7 +71,8 @@ def test_evaluation_publishes_figures_of_all_models_and_baselines(evaluated: tup
         "vae/psnr_world",
     ):
         assert name in figures, name
-    assert figures["vae/ceiling"]["value"] == 1
+    assert figures["vae/ceiling"]["value"] == figures["vae/ceiling_pca"]["value"] == 1
+    assert figures["vae/psnr_world_gain"]["value"] == 0
     assert figures["edit/done_source"]["value"] == 0
     assert json.loads((folder / "metrics.json").read_text()) == recorder.values
 

@@ -50,6 +50,7 @@ def build_run(folder: Path, stages: tuple[str, ...] = ("pretrain", "continual", 
         save_vlm(encoder, staging / "vlm")
     with publish(folder / "vae") as staging:
         pca_vae().save(staging)
+        pca_vae().save(staging / "start")
     config = MMDiTConfig(layers=1, width=32, heads=2, context_width=encoder.width, rope_axes=[4, 6, 6], image_shortcut=True)
     for stage in stages:
         model = MMDiT(config)

@@ -10,12 +10,10 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.evaluation.bootstrap import Figure
-from qi2.evaluation.exam import Exam
+from qi2.evaluation.exam import Exam, Folders
 from qi2.evaluation.models import Contender, chain_contenders, contenders
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.user_exam import UserExam
-from qi2.models.condition import ConditionEncoder
-from qi2.models.vae import VAE
 
 
 def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter) -> dict[str, Figure]:
@@ -27,7 +25,7 @@ def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter) -> dict[str, F
     entries = chain_contenders(cfg, runs)
     if not entries:
         raise QI2Error(f"{runs} has no trained model to evaluate; run stage pretrain first")
-    return _publish(cfg, entries, runs / "vae", runs / "standins", runs / "raw", out, reporter)
+    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw"), out, reporter)
 
 
 def evaluate_models(
@@ -38,16 +36,14 @@ def evaluate_models(
     A distilled student is sampled by its few steps, every other model with ``evaluate.chain_steps``. ``raw`` is the ingest
     stage's folder: photographs need it, and so do models that were trained on a user's own images.
     """
-    return _publish(cfg, contenders(cfg, models, cfg.evaluate.chain_steps), Path(vae), Path(standins), raw, out, reporter)
+    entries = contenders(cfg, models, cfg.evaluate.chain_steps)
+    return _publish(cfg, entries, Folders(Path(vae), Path(standins), raw), out, reporter)
 
 
-def _publish(
-    cfg: Any, entries: Sequence[Contender], vae: Path, standins: Path, raw: Path | None, out: Path, reporter: Reporter
-) -> dict[str, Figure]:
+def _publish(cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter) -> dict[str, Figure]:
     with publish(out) as staging, torch.random.fork_rng(devices=[]):  # building a network draws its first weights
         samples = Samples(staging, reporter, cfg.evaluate.shown, cfg.evaluate.tracked)
-        kind = UserExam if cfg.data.source else Exam
-        exam = kind(cfg, VAE.load(vae), ConditionEncoder.load(standins / "vlm"), samples, raw, standins)
+        exam = (UserExam if cfg.data.source else Exam)(cfg, folders, samples)
         for entry in entries:
             exam.sit(entry)
         figures = exam.figures() | exam.reconstructions()

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,30 @@ from qi2.evaluation import score
 from qi2.evaluation.bootstrap import Bootstrap, Figure
 from qi2.evaluation.generate import draw, encode_suite
 from qi2.evaluation.models import Contender
-from qi2.evaluation.reconstruct import heldout_photos, judge_vae, reconstruct
+from qi2.evaluation.reconstruct import judge_vae, photo_set, reconstruct, world_set
 from qi2.evaluation.samples import Samples
-from qi2.evaluation.suites import EditItem, Prompt, edit_suite, fingerprint, t2i_suite, vae_suite
+from qi2.evaluation.suites import EditItem, Prompt, edit_suite, fingerprint, t2i_suite
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE
 
 
-class Exam:
-    """The procedural world's held-out suites with exact checkers. ``raw`` (may be None) and ``standins`` are stage folders."""
+@dataclass(frozen=True)
+class Folders:
+    """Results of other stages that an evaluation reads; ``raw`` is needed for photographs and for a user's own images only."""
 
-    def __init__(self, cfg: Any, vae: VAE, encoder: ConditionEncoder, samples: Samples, raw: Path | None, standins: Path) -> None:
-        self.cfg, self.config, self.vae, self.samples = cfg, cfg.evaluate, vae, samples
-        self.raw, self.standins, self.boot = raw, standins, Bootstrap(self.config.seed, self.config.resamples)
+    vae: Path
+    standins: Path
+    raw: Path | None = None
+
+
+class Exam:
+    """The procedural world's held-out suites with exact checkers."""
+
+    def __init__(self, cfg: Any, folders: Folders, samples: Samples) -> None:
+        self.cfg, self.config, self.folders, self.samples = cfg, cfg.evaluate, folders, samples
+        self.vae, self.boot = VAE.load(folders.vae), Bootstrap(self.config.seed, self.config.resamples)
+        encoder = ConditionEncoder.load(folders.standins / "vlm")
         self.prompts: Sequence[Any]
         self.prompts, self.edits = self.suites()
         self.references = [item.references(self.config.size) for item in self.edits]
@@ -83,8 +93,13 @@ class Exam:
 
     def reconstructions(self) -> dict[str, Figure]:
         """PSNR, SSIM and the checker's ceiling of the VAE on held-out world images, and on held-out photographs where there are any."""
-        photos = heldout_photos(self.raw, self.config) if self.raw else []
-        return judge_vae(self.vae, vae_suite(self.config), photos, self.config, self.boot, self.samples)
+        sets = world_set(self.config) + photo_set(self.folders.raw, self.config)
+        return judge_vae(self.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)
+
+    def linear_start(self) -> VAE | None:
+        """What the VAE was before training, where that is a linear codec to compare with."""
+        start = self.folders.vae / "start"
+        return VAE.load(start) if self.vae.cfg.linear_skip and start.exists() else None
 
     def write(self, folder: Path, figures: Mapping[str, Figure]) -> None:
         """results.json (everything), metrics.json (flat values) and the grids."""

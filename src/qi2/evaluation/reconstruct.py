@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from qi2.evaluation.generate import to_images, to_tensor
 from qi2.evaluation.grids import Cell
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.score import column, judge_t2i
-from qi2.evaluation.suites import T2IItem
+from qi2.evaluation.suites import T2IItem, vae_suite
 from qi2.models.vae import VAE
 
 REAL = ("photo", "user")  # sources of the raw data that are not drawn
@@ -32,20 +33,50 @@ def reconstruct(vae: VAE, images: Sequence[Image.Image], batch: int) -> list[Ima
     return [picture for i in starts for picture in to_images(vae.decode(vae.encode(to_tensor(images[i : i + batch]))))]
 
 
-def judge_vae(
-    vae: VAE, items: Sequence[T2IItem], photos: Sequence[Image.Image], config: EvaluateConfig, boot: Bootstrap, samples: Samples
-) -> dict[str, Figure]:
-    """vae/psnr_SET and vae/ssim_SET of ``world`` and ``photo``, whichever are given, and vae/ceiling of the world."""
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size under a name (``world`` or ``photo``); ``items`` are their scenes, where they are known."""
+
+    name: str
+    images: list[Image.Image]
+    items: list[T2IItem]
+
+
+def world_set(config: EvaluateConfig) -> list[ImageSet]:
+    """Held-out scenes as the world draws them."""
+    items = vae_suite(config)
+    return [ImageSet("world", [render(item.scene, config.size) for item in items], items)] if items else []
+
+
+def photo_set(raw: Path | None, config: EvaluateConfig) -> list[ImageSet]:
+    """Crops of held-out photographs; none where the raw data has none."""
+    photos = heldout_photos(raw, config) if raw else []
+    return [ImageSet("photo", photos, [])] if photos else []
+
+
+def judge_vae(vae: VAE, start: VAE | None, sets: Sequence[ImageSet], batch: int, boot: Bootstrap, samples: Samples) -> dict[str, Figure]:
+    """vae/psnr_SET and vae/ssim_SET, and vae/ceiling of the world; the same with ``_pca``, and paired gains, where there is a ``start``."""
     figures: dict[str, Figure] = {}
-    world = [render(item.scene, config.size) for item in items]
-    for name, images in (("world", world), ("photo", list(photos))):
-        if images:
-            decoded = reconstruct(vae, images, config.batch)
-            for measure, values in fidelity(images, decoded).items():
-                figures[f"vae/{measure}_{name}"] = boot.mean(values)
-            _show(samples, name, images, decoded)
-            if name == "world":
-                figures["vae/ceiling"] = boot.mean(column(judge_t2i(decoded, items), "all"))
+    for group in sets:
+        decoded = reconstruct(vae, group.images, batch)
+        before = reconstruct(start, group.images, batch) if start else None
+        figures |= _fidelity_figures(boot, group, decoded, before)
+        if group.items:
+            figures["vae/ceiling"] = boot.mean(column(judge_t2i(decoded, group.items), "all"))
+        if group.items and before:
+            figures["vae/ceiling_pca"] = boot.mean(column(judge_t2i(before, group.items), "all"))
+        _show(samples, group, decoded, before)
+    return figures
+
+
+def _fidelity_figures(
+    boot: Bootstrap, group: ImageSet, decoded: Sequence[Image.Image], before: Sequence[Image.Image] | None
+) -> dict[str, Figure]:
+    values = fidelity(group.images, decoded)
+    figures = {f"vae/{measure}_{group.name}": boot.mean(each) for measure, each in values.items()}
+    for measure, each in (fidelity(group.images, before) if before else {}).items():
+        figures[f"vae/{measure}_{group.name}_pca"] = boot.mean(each)
+        figures[f"vae/{measure}_{group.name}_gain"] = boot.difference(values[measure], each)
     return figures
 
 
@@ -89,11 +120,12 @@ def _crop(image: Image.Image, config: EvaluateConfig, number: int) -> Image.Imag
     return image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
 
 
-def _show(samples: Samples, name: str, images: Sequence[Image.Image], decoded: Sequence[Image.Image]) -> None:
-    shown = range(min(samples.shown, len(images)))
-    for k in shown:
-        samples.save(images[k], f"vae/{name}-{k}-original")
-        samples.save(decoded[k], f"vae/{name}-{k}-decoded")
-    labels = [str(k + 1) for k in shown]
-    rows = [("original", [Cell(images[k]) for k in shown]), ("through the VAE", [Cell(decoded[k]) for k in shown])]
-    samples.write_grid(f"vae_{name}", labels, rows)
+def _show(samples: Samples, group: ImageSet, decoded: Sequence[Image.Image], before: Sequence[Image.Image] | None) -> None:
+    shown = range(min(samples.shown, len(group.images)))
+    kept = {"original": group.images, "pca": before, "decoded": decoded}
+    for ending, images in kept.items():
+        for k in shown if images else ():
+            samples.save(images[k], f"vae/{group.name}-{k}-{ending}")  # type: ignore[index]
+    labels = {"original": "original", "pca": "linear start", "decoded": "through the VAE"}
+    rows = [(labels[ending], [Cell(images[k]) for k in shown]) for ending, images in kept.items() if images]
+    samples.write_grid(f"vae_{group.name}", [str(k + 1) for k in shown], rows)

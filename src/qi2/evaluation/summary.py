@@ -28,14 +28,13 @@ def all_figures(run: RunFolder) -> dict[str, Figure]:
 
 
 def reward_figures(metrics: dict[str, float]) -> dict[str, Figure]:
-    """``reward/NAME/accuracy`` on held-out pairs; with the Wilson interval where the number of pairs is given as NAME/n."""
+    """``reward/NAME/accuracy`` on held-out pairs, and ``.../accuracy_decoded`` on the same through the VAE, with Wilson intervals."""
     figures = {}
     for key, value in metrics.items():
-        name, _, last = key.removeprefix("reward/").rpartition("/")
-        if last == "accuracy" and name:
-            prefix = key.removesuffix("accuracy")
-            pairs = int(next((metrics[prefix + n] for n in ("n", "pairs", "heldout_pairs") if prefix + n in metrics), 0))
-            figures[f"reward/{name}/accuracy"] = proportion(value, pairs) if pairs else exact(value, 0)
+        prefix, _, last = key.rpartition("/")
+        if prefix.startswith("reward/") and last in ("accuracy", "accuracy_decoded"):
+            pairs = int(metrics.get(f"{prefix}/n", 0))
+            figures[key] = proportion(value, pairs) if pairs else exact(value, 0)
     return figures
 
 

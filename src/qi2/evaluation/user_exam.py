@@ -17,7 +17,7 @@ from qi2.data.filters.models import ModelPaths
 from qi2.data.shards import Sidecar
 from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.exam import Exam
-from qi2.evaluation.reconstruct import heldout_images, heldout_photos, judge_vae
+from qi2.evaluation.reconstruct import heldout_images, judge_vae, photo_set
 from qi2.evaluation.score import Verdict, column
 from qi2.evaluation.suites import EditItem, Prompt
 
@@ -26,21 +26,23 @@ class UserExam(Exam):
     """Held-out captions of the user's data, at most as many as the world's suite has prompts."""
 
     def suites(self) -> tuple[Sequence[Prompt], list[EditItem]]:
-        if self.raw is None:
+        if self.folders.raw is None:
             raise QI2Error("models of your own images are evaluated on your held-out captions; give the raw folder of the stage ingest")
-        sidecar = Sidecar.load(self.raw)
+        sidecar = Sidecar.load(self.folders.raw)
         table = sidecar.table
         captions = {name: texts[0] for name, texts in zip(table["id"], table["captions"], strict=True) if len(texts)}
         limit = self.config.prompts_per_kind * len(self.config.kinds)
         self.images = {name: image for name, image in heldout_images(sidecar, ("user",), limit).items() if name in captions}
         if not self.images:
-            raise QI2Error(f"{self.raw} has no readable held-out image with a caption; raise data.heldout_fraction and ingest again")
+            raise QI2Error(
+                f"{self.folders.raw} has no readable held-out image with a caption; raise data.heldout_fraction and ingest again"
+            )
         return [Prompt(name, "user", captions[name], key(self.config.seed, f"evaluate/user/{name}")) for name in self.images], []
 
     @cached_property
     def clip(self) -> ClipScorer:
         """The given CLIP, or the stand-in."""
-        return ClipScorer(ModelPaths("", self.cfg.standins.clip.path or str(self.standins / "clip"), ""))
+        return ClipScorer(ModelPaths("", self.cfg.standins.clip.path or str(self.folders.standins / "clip"), ""))
 
     def judge(self, pictures: Sequence[Image.Image]) -> list[Verdict]:
         return [{"clip": float(value)} for value in self._cosine(pictures, [item.prompt for item in self.prompts])]
@@ -64,5 +66,5 @@ class UserExam(Exam):
 
     def reconstructions(self) -> dict[str, Figure]:
         """PSNR and SSIM on the user's held-out images."""
-        assert self.raw is not None
-        return judge_vae(self.vae, [], heldout_photos(self.raw, self.config), self.config, self.boot, self.samples)
+        sets = photo_set(self.folders.raw, self.config)
+        return judge_vae(self.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)

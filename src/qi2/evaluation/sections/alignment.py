@@ -6,7 +6,7 @@ from typing import Any
 from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.charts import short, whisker
 from qi2.evaluation.models import LABELS
-from qi2.evaluation.report_html import missing, number, table
+from qi2.evaluation.report_html import missing, number, picture, table
 from qi2.evaluation.run_folder import RunFolder
 from qi2.evaluation.sections.chain import by_kind, grid, measure, measured
 from qi2.evaluation.summary import reward_figures
@@ -16,12 +16,20 @@ PROMPTS = 6  # shown beside each other
 
 
 def rewards(run: RunFolder) -> str:
-    """The reward models on held-out pairs."""
-    rows = [[name.split("/")[1], *measured(f, 0.5), str(f.n or "–")] for name, f in reward_figures(run.metrics("rewards")).items()]
-    if not rows:
+    """The reward models on held-out pairs, with the sheet of pairs that the stage has drawn."""
+    figures = reward_figures(run.metrics("rewards"))
+    names = [name.removesuffix("/accuracy") for name in figures if name.endswith("/accuracy")]
+    if not names:
         return missing("Reward models", "rewards")
-    note = "<p>How often each model prefers the better one of a held-out pair; the world knows which one that is.</p>"
-    return note + table(["reward", "accuracy", "0.5 … 1", "pairs"], rows)
+    rows = []
+    for name in names:
+        figure, decoded = figures[f"{name}/accuracy"], figures.get(f"{name}/accuracy_decoded")
+        rows.append([name.split("/")[1], *measured(figure, 0.5), number(decoded), str(figure.n or "–")])
+    note = "<p>How often each model prefers the better one of a held-out pair; the last column but one: the same pairs through the VAE.</p>"
+    head = ["reward", "accuracy", "0.5 … 1", "through the VAE", "pairs"]
+    sheet = run.path / "rewards" / "pairs.png"
+    shown = f'<div class="wide">{picture(sheet, alt="held-out pairs with their scores")}</div>' if sheet.exists() else ""
+    return note + table(head, rows, right=(4,)) + shown
 
 
 def gain(run: RunFolder) -> str:

@@ -24,8 +24,8 @@ OWN = (
     "or words. Look at the pictures.",
 )
 ALWAYS = (
-    "Preference pairs of the reward models come from what the world knows (better and worse renderings, right and wrong captions and "
-    "edits), not from people.",
+    "Preference pairs of the reward models, unless you give annotated ones, are made: right against wrong captions and edits, good "
+    "against worsened pictures. No person was asked.",
     "One training seed. Intervals cover the choice of prompts and noise, not the luck of a training run.",
 )
 SECTIONS_OF_TIME = ("compute", "evaluate", "import", "orchestration", "log")

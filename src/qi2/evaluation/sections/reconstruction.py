@@ -70,16 +70,20 @@ def vae(run: RunFolder) -> str:
     if not rows:
         return missing("Reconstruction figures", "evaluate")
     head = ["held-out", "n", "PSNR (dB)", "linear start (PCA)", "SSIM", "linear start (PCA)"]
-    ceiling = f"<p>Exact checker on reconstructions of held-out world images: {number(figures.get('vae/ceiling'), 3)}."
-    return f"{table(head, rows)}{ceiling} No model of the chain can be expected to score higher.</p>{_reconstructions(run)}"
+    figure, start = figures.get("vae/ceiling"), figures.get("vae/ceiling_pca")
+    before = f" (linear start: {number(start, 3)})" if start else ""
+    ceiling = f"<p>Exact checker on reconstructions of held-out world images: {number(figure, 3)}{before}. " if figure else "<p>"
+    note = "No model of the chain can be expected to score higher.</p>" if figure else "</p>"
+    return f"{table(head, rows)}{ceiling}{note}{_reconstructions(run)}"
 
 
 def _reconstructions(run: RunFolder) -> str:
     shown = []
     for original in sorted((run.path / "evaluate" / "samples" / "vae").glob("*-original.png")):
-        decoded = original.with_name(original.name.replace("-original", "-decoded"))
-        shown.append(f'<div class="small pair">{picture(original)}{picture(decoded)}</div>')
-    return f'<h3>Original above, reconstruction below</h3><div class="row">{"".join(shown)}</div>' if shown else ""
+        column = [original.with_name(original.name.replace("-original", f"-{ending}")) for ending in ("original", "pca", "decoded")]
+        shown.append(f'<div class="small pair">{"".join(picture(path) for path in column if path.exists())}</div>')
+    title = "<h3>From top to bottom: original, linear start (where there is one), through the VAE</h3>"
+    return f'{title}<div class="row">{"".join(shown)}</div>' if shown else ""
 
 
 SECTIONS: list[tuple[str, str, Callable[[RunFolder], str]]] = [("editing", "Editing", editing), ("vae", "VAE", vae)]
