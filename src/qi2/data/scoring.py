@@ -17,7 +17,7 @@ from qi2.data.curate_config import CurateConfig
 from qi2.data.filters.base import Picture, Scorer
 from qi2.data.filters.broken import BrokenImageError, decode
 from qi2.data.filters.models import ModelPaths
-from qi2.data.filters.registry import load_scorers, measure
+from qi2.data.filters.registry import FILTERS, load_scorers, measure
 from qi2.data.shards import read_bytes
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ Row = dict[str, Any]
 Job = dict[str, Any]  # a file (shard, offset, length, sha256) and the ``rows`` that consist of it (id, role, captions)
 Scored = list[tuple[str, Row]]
 CHUNK = 4  # batches per task of a worker
+NOT_NUMBERS = ("broken", "pixel_sha256", "thumbnail")
 
 
 @dataclass
@@ -60,8 +61,9 @@ def score_rows(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: Curat
         for done in _run(chunks, raw, paths, config):
             scores.update(done)
             progress.update(len(done))
-    table = pd.DataFrame.from_records([scores[name] for name in rows["id"]], index=rows.index)
-    return table if "broken" in table else table.assign(broken=None)
+    columns = [column for item in FILTERS for column in item.columns]
+    table = pd.DataFrame.from_records([scores[name] for name in rows["id"]], index=rows.index).reindex(columns=columns)
+    return table.astype({column: float for column in columns if column not in NOT_NUMBERS} | dict.fromkeys(NOT_NUMBERS, object))
 
 
 def _jobs(rows: "pd.DataFrame") -> list[Job]:

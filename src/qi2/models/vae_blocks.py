@@ -4,6 +4,8 @@ The shortcuts are DC-AE's (Chen et al., 2025; report section 3.1): space folded 
 channels repeated and unfolded into space on the way up. Every convolutional stage learns a residual to them.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +33,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = ChannelRMSNorm(width_in), same_size(width_in, width_out, kernel)
         self.norm2, self.conv2 = ChannelRMSNorm(width_out), same_size(width_out, width_out, kernel)
+        nn.init.zeros_(self.conv2.weight)  # a new block changes nothing
+        nn.init.zeros_(cast(Tensor, self.conv2.bias))
         self.carry = nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -56,6 +56,8 @@ class VAEConfig:
 
     model: VAEArchitecture = field(default_factory=VAEArchitecture)
     batches: list[ImageBatch] = field(default_factory=lambda: [ImageBatch(side=256), ImageBatch(side=512, size=8, share=0.5)])
+    recolor: float = 0.0
+    """Share of the training images that get other colours; see `qi2.vae.data.recolor`."""
     steps: int = 200_000
     refine_share: float = 0.4
     l1_weight: float = 1.0
@@ -68,7 +70,10 @@ class VAEConfig:
     """``adam``, or ``muon`` for the convolutions' matrices with Adam for the rest."""
     lr: float = 1e-4
     adam_lr: float = 1e-4
+    linear_lr: float = 0.0
+    """Of the linear skip; 0 keeps it as PCA made it."""
     weight_decay: float = 1e-3
+    decay_share: float = 0.4
     warmup: int = 100
     clip: float = 1.0
     whitening: float = 0.0

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -57,11 +58,25 @@ def square(image: Image.Image, side: int, rng: np.random.Generator | None) -> Im
     return image.resize((side, side), Image.Resampling.BOX if rng is None else Image.Resampling.LANCZOS, box=box)
 
 
+def recolor(images: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Give about ``share`` of the images (B,3,H,W) other colours: channels dealt anew, and each moved towards dark or light.
+
+    Without it a small decoder learns which shapes come in which colours and repaints a combination that it has never seen.
+    """
+    count = len(images)
+    chosen = rng.random(count) < share
+    order = np.where(chosen[:, None], rng.permuted(np.tile(np.arange(3), (count, 1)), axis=1), np.arange(3))
+    contrast = np.where(chosen[:, None], rng.uniform(0.6, 1.0, (count, 3)), 1.0)
+    end = rng.choice([-1.0, 1.0], (count, 3))
+    scale, shift = (torch.from_numpy(x).float()[:, :, None, None] for x in (contrast, end * (1 - contrast)))
+    return images[torch.arange(count)[:, None], torch.from_numpy(order)] * scale + shift
+
+
 class TrainingImages:
     """Draws batches; a batch is a pure function of the seed and the step. One batch holds images of one pool and one size."""
 
-    def __init__(self, raw: Path, rows: "pd.DataFrame", batches: Sequence[ImageBatch], seed: int) -> None:
-        self.raw, self.seed = Path(raw), seed
+    def __init__(self, raw: Path, rows: "pd.DataFrame", batches: Sequence[ImageBatch], seed: int, recolor: float = 0.0) -> None:
+        self.raw, self.seed, self.recolor = Path(raw), seed, recolor
         self.pools: dict[str, list[Mapping[str, Any]]] = {name: [] for name in POOLS}
         for row in rows[_COLUMNS].to_dict("records"):
             self.pools[pool_of(row["source"], row["kind"])].append(row)
@@ -76,7 +91,8 @@ class TrainingImages:
         """(B,3,side,side) in [-1,1]."""
         rng = numpy_rng(self.seed, "vae/batch", step)
         share = np.array([batch.share for batch in self.batches])
-        return self.draw(self.batches[int(rng.choice(len(share), p=share / share.sum()))], rng)
+        images = self.draw(self.batches[int(rng.choice(len(share), p=share / share.sum()))], rng)
+        return recolor(images, self.recolor, rng)
 
     def draw(self, batch: ImageBatch, rng: np.random.Generator) -> Tensor:
         """One batch of the given kind."""

@@ -18,8 +18,9 @@ from qi2.objectives.vae import (
     perceptual_loss,
     reconstruction_loss,
 )
-from qi2.training.fit import StepModule
 from qi2.training.config import OptimizerConfig
+from qi2.training.fit import StepModule
+from qi2.training.optim import build_optimizer, lr_factor
 from qi2.vae.config import AlignmentConfig, VAEConfig
 
 Features = Callable[[Tensor], Sequence[Tensor]]
@@ -50,9 +51,6 @@ class VAEModule(StepModule):
         super().__init__(cfg.steps)
         self.vae, self.images, self.cfg, self.seed = vae, images, cfg, seed
         self.teacher, self.perceptual = teacher, perceptual
-        for layer in (vae.linear_in, vae.linear_out):
-            if layer is not None:
-                layer.requires_grad_(False)
         self.encoder_steps = round(cfg.steps * (1 - cfg.refine_share))
         width = 0 if teacher is None else teacher(torch.zeros(1, 3, 64, 64))[0].shape[1]
         self.projection = nn.Conv2d(vae.cfg.latent_channels, width, 1, bias=False) if width else None
@@ -103,5 +101,12 @@ class VAEModule(StepModule):
 
     def configure_optimizers(self) -> Any:
         cfg = self.cfg
-        settings = OptimizerConfig(cfg.optimizer, cfg.lr, cfg.adam_lr, cfg.weight_decay, warmup=cfg.warmup)
-        return self.scheduled(self, settings, lambda name: not any(end in name for end in NETWORK_ENDS))
+        settings = OptimizerConfig(cfg.optimizer, cfg.lr, cfg.adam_lr, cfg.weight_decay, warmup=cfg.warmup, decay_share=cfg.decay_share)
+        ends = [p for layer in (self.vae.linear_in, self.vae.linear_out) if layer is not None for p in layer.parameters()]
+        for p in ends:
+            p.requires_grad_(False)  # not the network's: their own rate, or none
+        optimizer = build_optimizer(self, settings, lambda name: not any(end in name for end in NETWORK_ENDS))
+        if ends and cfg.linear_lr:
+            optimizer.add_param_group({"params": [p.requires_grad_() for p in ends], "lr": cfg.linear_lr, "weight_decay": 0.0})
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, self.total_steps, settings))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -29,7 +29,7 @@ def train_vae(
 ) -> dict[str, float]:
     """Write the VAE, its start (``start/``, for the comparison), curves and metrics to ``out``."""
     settings = cfg.vae
-    images = TrainingImages(raw, admitted(curated), settings.batches, cfg.seed)
+    images = TrainingImages(raw, admitted(curated), settings.batches, cfg.seed, settings.recolor)
     sample = images.sample(settings.statistics_images)
     vae = start(settings, sample, cfg.seed)
     teacher = vision_teacher(standins / "vlm") if settings.alignment.start or settings.perceptual.kind == "teacher" else None

@@ -28,4 +28,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return outside(table["aesthetic"], limits.min_aesthetic, None)
 
 
-FILTER = Filter("aesthetic", TARGETS, _rejects, measure)
+FILTER = Filter("aesthetic", TARGETS, ("aesthetic",), _rejects, measure)

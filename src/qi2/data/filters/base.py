@@ -58,13 +58,14 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Filter:
-    """One operator. ``name`` is the reason recorded for a rejected row.
+    """One operator. ``name`` is the reason recorded for a rejected row, ``columns`` are the scores that it is about.
 
     ``measure`` gives columns from one picture; ``rejects`` reads columns and a stage's thresholds and marks bad rows.
     """
 
     name: str
     roles: tuple[str, ...]
+    columns: tuple[str, ...]
     rejects: "Callable[[pd.DataFrame, StageThresholds], np.ndarray]"
     measure: Callable[[Picture], dict[str, Any]] | None = None
 

@@ -59,4 +59,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return table["broken"].notna().to_numpy()
 
 
-FILTER = Filter("broken", EVERY, _rejects)
+FILTER = Filter("broken", EVERY, ("broken",), _rejects)

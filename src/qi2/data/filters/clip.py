@@ -77,4 +77,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return outside(table["clip"], limits.min_clip, None)
 
 
-FILTER = Filter("clip", (IMAGE,), _rejects)
+FILTER = Filter("clip", (IMAGE,), ("clip",), _rejects)

@@ -13,15 +13,17 @@ from qi2.data.filters.base import TARGETS, Filter, Picture, outside
 if TYPE_CHECKING:
     import pandas as pd
 
-STANDARD_SUM = 3688  # of the luminance table of the JPEG standard, annex K.1 (quality 50)
+LOW = (0, 1, 2, 3, 8, 9, 10, 11)  # low frequencies of a table, which are not cut off at 255 until quality 4
+STANDARD_SUM = 110  # of these in the luminance table of the JPEG standard, annex K.1 (quality 50)
 BLOCK = 8
 
 
 def jpeg_quality(tables: dict[int, list[int]]) -> int:
-    """The libjpeg quality 1..100 whose luminance table has the same sum; 100 without tables (lossless formats)."""
+    """The libjpeg quality 1..100 with the same low frequencies in its luminance table; 100 without tables (lossless formats)."""
     if not tables:
         return 100
-    scale = 100 * sum(tables[min(tables)]) / STANDARD_SUM
+    luminance = tables[min(tables)]
+    scale = 100 * sum(luminance[index] for index in LOW) / STANDARD_SUM
     quality = (200 - scale) / 2 if scale <= 100 else 5000 / scale
     return int(np.clip(round(quality), 1, 100))
 
@@ -55,4 +57,13 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return low | outside(table["blockiness"], None, limits.max_blockiness)
 
 
-FILTER = Filter("compression", TARGETS, _rejects, measure)
+FILTER = Filter(
+    "compression",
+    TARGETS,
+    (
+        "jpeg_quality",
+        "blockiness",
+    ),
+    _rejects,
+    measure,
+)

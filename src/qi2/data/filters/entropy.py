@@ -33,4 +33,13 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return flat | outside(table["difference_entropy"], None, limits.max_entropy)
 
 
-FILTER = Filter("entropy", EVERY, _rejects, measure)
+FILTER = Filter(
+    "entropy",
+    EVERY,
+    (
+        "entropy",
+        "difference_entropy",
+    ),
+    _rejects,
+    measure,
+)

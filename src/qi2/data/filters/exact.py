@@ -62,4 +62,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return table["exact_duplicate_of"].notna().to_numpy() & bool(limits.exact_duplicates)
 
 
-FILTER = Filter("exact_duplicate", TARGETS, _rejects, measure)
+FILTER = Filter("exact_duplicate", TARGETS, ("pixel_sha256",), _rejects, measure)

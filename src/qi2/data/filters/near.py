@@ -99,4 +99,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return table["near_duplicate_of"].notna().to_numpy() & bool(limits.near_duplicates)
 
 
-FILTER = Filter("near_duplicate", TARGETS, _rejects, measure)
+FILTER = Filter("near_duplicate", TARGETS, ("thumbnail",), _rejects, measure)

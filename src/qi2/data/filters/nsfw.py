@@ -54,4 +54,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return outside(table["nsfw"], None, limits.max_nsfw)
 
 
-FILTER = Filter("nsfw", EVERY, _rejects)
+FILTER = Filter("nsfw", EVERY, ("nsfw",), _rejects)

@@ -33,4 +33,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return outside(table["sharpness"], limits.min_sharpness, None)
 
 
-FILTER = Filter("quality", EVERY, _rejects, measure)
+FILTER = Filter("quality", EVERY, ("sharpness",), _rejects, measure)

@@ -21,4 +21,14 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return outside(table["short_side"], min(limits.sides) if limits.sides else None, None)
 
 
-FILTER = Filter("resolution", EVERY, _rejects, measure)
+FILTER = Filter(
+    "resolution",
+    EVERY,
+    (
+        "short_side",
+        "long_side",
+        "aspect",
+    ),
+    _rejects,
+    measure,
+)

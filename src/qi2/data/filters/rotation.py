@@ -24,4 +24,4 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return rotated if limits.rotation == "reject" else np.zeros(len(table), bool)
 
 
-FILTER = Filter("rotation", EVERY, _rejects, measure)
+FILTER = Filter("rotation", EVERY, ("orientation",), _rejects, measure)

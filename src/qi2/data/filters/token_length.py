@@ -38,4 +38,12 @@ def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return short | outside(table["tokens_max"], None, limits.max_tokens)
 
 
-FILTER = Filter("token_length", TARGETS, _rejects)
+FILTER = Filter(
+    "token_length",
+    TARGETS,
+    (
+        "tokens_min",
+        "tokens_max",
+    ),
+    _rejects,
+)

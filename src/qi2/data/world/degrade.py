@@ -38,8 +38,18 @@ def degrade(subject: Scene | Edit, rng: Rng, dimension: str, size: int = 64) -> 
         return render(subject.target, size), worse
     if dimension == "portrait" and not subject.portrait:
         raise QI2Error("dimension portrait needs a scene with a face")
-    spoil = {"aesthetic": _spoil, "alignment": _misalign, "portrait": _disfigure}[dimension]
-    return render(subject, size), spoil(subject, rng, size)
+    make_worse = {"aesthetic": _spoil, "alignment": _misalign, "portrait": _disfigure}[dimension]
+    return render(subject, size), make_worse(subject, rng, size)
+
+
+def spoil(image: Image.Image, rng: Rng) -> Image.Image:
+    """Any RGB picture with noise, blur, compression or wrong colours."""
+    return _visibly(image, rng, (_noisy, _blurred, _compressed, _off_palette))
+
+
+def disturb(image: Image.Image, rng: Rng) -> Image.Image:
+    """Any RGB picture with noise or wrong colours."""
+    return _visibly(image, rng, (_noisy, _off_palette))
 
 
 def _misalign(scene: Scene, rng: Rng, size: int) -> Image.Image:
@@ -50,7 +60,7 @@ def _spoil(scene: Scene, rng: Rng, size: int) -> Image.Image:
     """The right content, drawn badly."""
     if scene.objects and rng.random() < 0.2:
         return _displaced(scene, rng, size)
-    return _visibly(render(scene, size), rng, (_noisy, _blurred, _compressed, _off_palette))
+    return spoil(render(scene, size), rng)
 
 
 def _visibly(image: Image.Image, rng: Rng, ways: Sequence[Callable[[Image.Image, Rng], Image.Image]]) -> Image.Image:
@@ -106,7 +116,7 @@ def _disfigure(scene: Scene, rng: Rng, size: int) -> Image.Image:
     image = Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
     if way == 2:
         draw_portrait(image, scene.portrait)
-        return _squeezed(image, rng)
+        return squeeze(image, rng)
     feature = choose(rng, ("left_eye", "right_eye", "mouth", "nose"))
     gone = (2.0, 2.0)
     moved = (choose(rng, (-1, 1)) * rng.uniform(0.05, 0.12), choose(rng, (-1, 1)) * rng.uniform(0.05, 0.1))
@@ -114,8 +124,8 @@ def _disfigure(scene: Scene, rng: Rng, size: int) -> Image.Image:
     return image
 
 
-def _squeezed(image: Image.Image, rng: Rng) -> Image.Image:
-    """One half of the picture drawn narrower or wider than the other."""
+def squeeze(image: Image.Image, rng: Rng) -> Image.Image:
+    """A square picture with one half drawn narrower than the other."""
     size = image.width
     middle = size // 2 + choose(rng, (-1, 1)) * round(rng.uniform(0.1, 0.2) * size)
     left, right = image.crop((0, 0, size // 2, size)), image.crop((size // 2, 0, size, size))
@@ -137,7 +147,7 @@ def _disobey(edit: Edit, rng: Rng, size: int) -> Image.Image:
 def _disturb(edit: Edit, rng: Rng, size: int) -> Image.Image:
     """The edit done, and something else changed as well."""
     if rng.random() < 0.3:
-        return _visibly(render(edit.target, size), rng, (_noisy, _off_palette))
+        return disturb(render(edit.target, size), rng)
     rows, cols = edit.target.grid
     every: list[Cell] = [(row, col) for row in range(rows) for col in range(cols)]
     if isinstance(edit.region, str):

@@ -1,0 +1,86 @@
+"""Parameters of the reward models (report section 4.2). Torch-free.
+
+The report names the five rewards and says that they are calibrated to comparable scales; everything else here is ours.
+"""
+
+from dataclasses import dataclass, field
+
+from qi2.training.config import OptimizerConfig
+
+DIMENSIONS = ("aesthetic", "alignment", "portrait", "instruction", "consistency")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a reward looks at besides the picture: the prompt, and the picture that was to be edited."""
+
+    prompt: bool
+    source: bool
+
+
+NEEDS = {
+    "aesthetic": Needs(prompt=False, source=False),
+    "alignment": Needs(prompt=True, source=False),
+    "portrait": Needs(prompt=False, source=False),
+    "instruction": Needs(prompt=True, source=True),
+    "consistency": Needs(prompt=True, source=True),
+}
+"""Instruction following and visual consistency are printed "(for T2I)" in the report, but it describes editing: they judge TI2I."""
+
+TOWERS = ("train", "frozen")
+
+
+@dataclass
+class RewardArchitecture:
+    """One reward model as it is stored; ``mean`` and ``std`` make its scores comparable with the others'."""
+
+    dimension: str = "alignment"
+    size: int = 256  # px; the side of the square that it sees
+    width: int = 256  # of the head
+    layers: int = 2
+    heads: int = 4
+    tower: str = "train"
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass
+class DimensionConfig:
+    """How one reward is trained: preference pairs in the pool, optimiser steps, and pairs per step."""
+
+    pairs: int = 8000
+    steps: int = 2000
+    batch_size: int = 64
+
+
+@dataclass
+class RewardsConfig:
+    """``pairs`` is a table of annotated preferences (.jsonl or .parquet with prompt, better, worse, source, dimension).
+
+    Dimensions that it does not cover, or all where it is empty, learn from pairs that the line makes itself: of the world, or of the
+    user's own images where those are the data.
+    """
+
+    pairs: str = ""
+    heldout: int = 400  # pairs per dimension that the figures are measured on
+    heldout_share: float = 0.1  # of annotated pairs, and of the user's own images
+    size: int = 256
+    width: int = 256
+    layers: int = 2
+    heads: int = 4
+    tower: str = "frozen"  # the VLM's vision tower: train a copy of it per dimension, or leave it frozen
+    center: float = 0.01  # weight of the squared scores (the coefficient that TRL suggests)
+    others: int = 1  # pictures of other prompts that every prompt is also compared with
+    decoded: float = 0.5  # share of the training pictures that pass through the VAE
+    latent_noise: float = 0.15  # largest deviation of the noise on their latents (a latent value's is 1)
+    blur: float = 0.5  # largest share of a 3 x 3 mean in a training picture
+    noise: float = 4.0  # largest deviation of its noise, 0..255
+    portrait_words: list[str] = field(
+        default_factory=lambda: ["portrait", "face", "person", "people", "man", "men", "woman", "women", "girl", "boy", "child", "selfie"]
+    )
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig("adam", lr=2e-4, weight_decay=1e-2, warmup=20))
+    aesthetic: DimensionConfig = field(default_factory=DimensionConfig)
+    alignment: DimensionConfig = field(default_factory=DimensionConfig)
+    portrait: DimensionConfig = field(default_factory=DimensionConfig)
+    instruction: DimensionConfig = field(default_factory=DimensionConfig)
+    consistency: DimensionConfig = field(default_factory=DimensionConfig)

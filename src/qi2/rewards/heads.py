@@ -1,0 +1,133 @@
+"""A reward model: the VLM's vision tower, and a small head that compares what it sees with the prompt's hidden states.
+
+As in ImageReward, text attends to the picture through cross-attention; here it is the picture's slots that look things up in the
+prompt, which the frozen language model has read (with the source images, for an edit). For an edit the slots of the source stand
+beside those of the picture, with their difference. Several pictures of one prompt are scored at once and share its keys and values.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qi2.config import load
+from qi2.core.errors import QI2Error
+from qi2.models.storage import CONFIG, WEIGHTS
+from qi2.rewards.config import NEEDS, TOWERS, RewardArchitecture
+from qi2.rewards.tower import VisionTower
+
+TOWER = "tower."
+
+
+class HeadBlock(nn.Module):
+    """Self-attention within a picture, cross-attention to the prompt (optional), SwiGLU; pre-normalised, without biases."""
+
+    def __init__(self, width: int, heads: int, prompt: bool) -> None:
+        super().__init__()
+        self.heads, self.prompt = heads, prompt
+        self.norm1, self.norm2, self.norm3 = nn.RMSNorm(width), nn.RMSNorm(width), nn.RMSNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        if prompt:
+            self.query, self.key_value = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
+            self.out_prompt = nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(2 * width, width, bias=False)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor, prompt: Tensor | None, mask: Tensor | None) -> Tensor:
+        """x (B, R, S, C); prompt (B, L, C) with mask (B, L), True where there is a token."""
+        x = x + self.out(self._attend(*self.qkv(self.norm1(x)).flatten(0, 1).chunk(3, -1)).view_as(x))
+        if self.prompt:
+            assert prompt is not None and mask is not None
+            key, value = self.key_value(prompt).chunk(2, -1)
+            queries = self.query(self.norm2(x)).flatten(1, 2)
+            x = x + self.out_prompt(self._attend(queries, key, value, mask[:, None, None])).view_as(x)
+        value, gate = self.up(self.norm3(x)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * value)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+class RewardHead(nn.Module):
+    """Slots of R pictures per prompt to scores (B, R)."""
+
+    def __init__(self, config: RewardArchitecture, slot_width: int, prompt_width: int) -> None:
+        super().__init__()
+        needs = NEEDS[config.dimension]
+        self.slot_norm = nn.RMSNorm(slot_width)
+        self.slots = nn.Linear((3 if needs.source else 1) * slot_width, config.width, bias=False)
+        if needs.prompt:
+            self.prompt_norm, self.prompt = nn.RMSNorm(prompt_width), nn.Linear(prompt_width, config.width, bias=False)
+        self.blocks = nn.ModuleList(HeadBlock(config.width, config.heads, needs.prompt) for _ in range(config.layers))
+        self.norm, self.score = nn.RMSNorm(config.width), nn.Linear(config.width, 1, bias=False)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, pictures: Tensor, source: Tensor | None, prompt: Tensor | None, mask: Tensor | None) -> Tensor:
+        """pictures (B, R, S, F), source (B, S, F), prompt (B, L, H) with mask (B, L); what the dimension does not need may be None."""
+        x = self.slot_norm(pictures)
+        if source is not None:
+            before = self.slot_norm(source)[:, None].expand_as(x)
+            x = torch.cat([x, before, x - before], -1)
+        x = self.slots(x)
+        read = None if prompt is None else self.prompt(self.prompt_norm(prompt))
+        for block in self.blocks:
+            x = block(x, read, mask)
+        return self.score(self.norm(x).mean(2))[..., 0]
+
+
+class RewardModel(nn.Module):
+    """Tower and head. Scores are raw; ``calibrated`` puts them on the common scale."""
+
+    def __init__(self, config: RewardArchitecture, visual: Any, prompt_width: int) -> None:
+        super().__init__()
+        if config.tower not in TOWERS:
+            raise QI2Error(f"rewards.tower {config.tower!r} is not known; choose one of {', '.join(TOWERS)}")
+        self.config, self.needs = config, NEEDS[config.dimension]
+        self.tower = VisionTower(visual).requires_grad_(config.tower == "train")
+        self.head = RewardHead(config, self.tower.width, prompt_width)
+
+    def look(self, images: Tensor) -> Tensor:
+        """Slots (..., S, F) of images (..., 3, H, W) in [-1, 1]."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.tower == "train"):
+            slots = self.tower(images.flatten(0, -4))
+        return slots.unflatten(0, images.shape[:-3])
+
+    def forward(self, images: Tensor, source: Tensor | None = None, prompt: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Raw scores (B, R) of R images (B, R, 3, H, W) per prompt; source (B, 3, H, W)."""
+        before = None if source is None else self.look(source)
+        return self.head(self.look(images), before, prompt, mask)
+
+    def calibrated(self, scores: Tensor) -> Tensor:
+        """z-scores over the reference set; times ``config.std`` a difference of them is Bradley-Terry's logit."""
+        return (scores - self.config.mean) / self.config.std
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors; a frozen tower is not written, because the VLM has it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1))
+        kept = {name: tensor for name, tensor in self.state_dict().items() if self.config.tower == "train" or not name.startswith(TOWER)}
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}, folder / WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path, visual: Any, prompt_width: int) -> "RewardModel":
+        """Read a folder written by `save`, in evaluation mode; ``visual`` and ``prompt_width`` are the VLM's.
+
+        Raises QI2Error where the folder is incomplete or was made with another VLM.
+        """
+        if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
+            raise QI2Error(f"{folder} holds no reward model ({CONFIG}, {WEIGHTS}); run stage `rewards`, or give another path")
+        model = cls(load(RewardArchitecture, [json.loads((folder / CONFIG).read_text())]), visual, prompt_width)
+        try:
+            missing, _ = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        except RuntimeError as error:
+            raise QI2Error(f"{folder / WEIGHTS} was made with another VLM: {str(error).splitlines()[-1].strip()}") from error
+        if any(model.config.tower == "train" or not name.startswith(TOWER) for name in missing):
+            raise QI2Error(f"{folder / WEIGHTS} lacks {missing[0]}; run stage `rewards` again")
+        return model.eval().requires_grad_(False)

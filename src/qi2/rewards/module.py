@@ -1,0 +1,63 @@
+"""Training of one reward model on preference pairs: Bradley-Terry with centring (report section 4.2)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qi2.core import rng
+from qi2.objectives.preference import bradley_terry_loss, centring_loss, pairwise_accuracy
+from qi2.rewards.config import DimensionConfig, RewardsConfig
+from qi2.rewards.data import PairPool
+from qi2.rewards.heads import RewardModel
+from qi2.training.fit import StepModule
+
+
+class RewardModule(StepModule):
+    """Better against worse pictures of the same prompt, and against the better pictures of other prompts."""
+
+    def __init__(self, model: RewardModel, pool: PairPool, config: RewardsConfig, seed: int) -> None:
+        self.name = model.config.dimension
+        self.dimension: DimensionConfig = getattr(config, self.name)
+        super().__init__(self.dimension.steps)
+        self.model, self.pool, self.config, self.seed = model, pool, config, seed
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        draw = rng.numpy_rng(self.seed, f"rewards/{self.name}/batch", step)
+        inputs = self.pool.batch(draw.integers(len(self.pool), size=self.dimension.batch_size).tolist())
+        noise = rng.generator(self.seed, f"rewards/{self.name}/soften", step)
+        return inputs | {"images": soften(inputs["images"], self.config.blur, self.config.noise, noise)}
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        slots = self.model.look(batch["images"])
+        if self.model.needs.prompt:
+            slots = torch.cat([slots, *(slots[:, :1].roll(k + 1, 0) for k in range(self.config.others))], 1)
+        source = self.model.look(batch["source"]) if "source" in batch else None
+        scores = self.model.head(slots, source, batch.get("prompt"), batch.get("mask"))
+        better, worse, others = scores[:, :1], scores[:, 1:2], scores[:, 2:]
+        loss = bradley_terry_loss(better, worse) + self.config.center * centring_loss(scores)
+        if others.shape[1]:
+            loss = loss + bradley_terry_loss(better, others)
+        self.log_dict({f"reward/{self.name}/loss": loss.detach(), f"reward/{self.name}/train_accuracy": pairwise_accuracy(better, worse)})
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return self.scheduled(self.model, self.config.optimizer, hidden_matrix)
+
+
+def hidden_matrix(name: str) -> bool:
+    """Which matrices Muon takes: those of the tower's and the head's layers. The tower's mergers are large and near the end."""
+    return ("blocks" in name or name == "head.slots.weight") and "merger" not in name
+
+
+def soften(images: Tensor, blur: float, noise: float, generator: torch.Generator) -> Tensor:
+    """Every picture (..., 3, H, W) mixed with its 3 x 3 mean and covered with noise, both by a random share of their largest strength.
+
+    So mild a change says nothing about the picture: a generated one is always a little soft.
+    """
+    flat = images.flatten(0, -4)
+    mix, deviation = torch.rand(2, len(flat), 1, 1, 1, generator=generator)
+    flat = flat + blur * mix * (F.avg_pool2d(F.pad(flat, (1, 1, 1, 1), "replicate"), 3, 1) - flat)
+    flat = flat + noise / 127.5 * deviation * torch.randn(flat.shape, generator=generator)
+    return flat.clamp(-1, 1).view_as(images)

@@ -1,0 +1,58 @@
+"""A sheet of held-out pairs, for people to look at: source, better, worse, the prompt, and both scores."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from qi2.rewards.data import PairPool
+from qi2.rewards.measure import Scores
+
+TILE, GAP, LINE, COLUMNS = 128, 6, 14, 4
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The shown pairs of one reward, with calibrated scores."""
+
+    name: str
+    accuracy: float
+    pool: PairPool
+    scores: Scores
+
+
+def pair_sheet(strips: Sequence[Strip], shown: int = 4) -> Image.Image:
+    """One row of pairs per reward, the better picture left of the worse; a score in red stands on the wrong side."""
+    font = ImageFont.load_default(12)
+    cell = 3 * TILE + 4 * GAP
+    height = TILE + 4 * LINE + 2 * GAP
+    page = Image.new("RGB", (shown * cell + GAP, len(strips) * (height + LINE + GAP) + GAP), (50, 50, 50))
+    draw = ImageDraw.Draw(page)
+    for row, strip in enumerate(strips):
+        top = GAP + row * (height + LINE + GAP)
+        title = f"{strip.name}: {strip.accuracy:.3f} of {len(strip.pool)} held-out pairs right"
+        draw.text((GAP, top), title, "white", font=font)
+        for column in range(min(shown, len(strip.pool))):
+            _show(page, draw, font, strip, column, (GAP + column * cell, top + LINE + GAP))
+    return page
+
+
+def _show(page: Image.Image, draw: ImageDraw.ImageDraw, font: object, strip: Strip, index: int, place: tuple[int, int]) -> None:
+    x, y = place
+    pool, (better, worse) = strip.pool, (float(strip.scores.better[index]), float(strip.scores.worse[index]))
+    color = "white" if better > worse else (255, 110, 110)
+    if pool.sources is not None:
+        page.paste(_picture(pool.sources[index]), (x, y))
+        draw.text((x, y + TILE), "source", "white", font=font)
+    for k, (score, picture) in enumerate(zip((better, worse), pool.pictures[index], strict=True), 1):
+        left = x + k * (TILE + GAP)
+        page.paste(_picture(picture), (left, y))
+        draw.text((left, y + TILE), f"{('better', 'worse')[k - 1]} {score:+.2f}", color, font=font)
+    text = "\n".join(textwrap.wrap(pool.texts[index], 58)[:2])
+    draw.multiline_text((x, y + TILE + LINE), text, "white", font=font, spacing=1)
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).resize((TILE, TILE), Image.Resampling.NEAREST)

@@ -1,0 +1,115 @@
+"""Duplicates: found whatever the format, never between distinct scenes, and the best copy stays."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageChops
+
+from qi2.data.curate_config import CurateConfig
+from qi2.data.filters import exact, near
+from qi2.data.filters.alignment import thumbnail, unpack
+from qi2.data.filters.broken import decode
+from qi2.data.filters.registry import measure
+from qi2.data.photos import PHOTOS, load
+from qi2.data.world.defects import encode_jpeg, encode_png
+from qi2.data.world.render import render
+from tests.data.conftest import blank_table, distinct_scenes
+
+CONFIG = CurateConfig()
+
+
+def _table(files: list[bytes], **columns: object) -> pd.DataFrame:
+    measured = pd.DataFrame.from_records([measure(decode(data)) for data in files])
+    table = blank_table(len(files), **columns)
+    table[measured.columns] = measured
+    table["exact_duplicate_of"] = None
+    return table
+
+
+def _as_bmp(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def test_identical_pixels_are_exact_duplicates_in_any_format() -> None:
+    a, b = (render(scene, 64) for scene in distinct_scenes(2))
+    table = _table([encode_png(a), encode_png(b), _as_bmp(a)])
+    assert exact.duplicate_of(table, np.ones(3, bool)).tolist() == [None, None, "r0"]
+
+
+def test_the_copy_that_other_filters_accept_stays() -> None:
+    image = render(distinct_scenes(1)[0], 64)
+    table = _table([encode_png(image), encode_png(image)])
+    assert exact.duplicate_of(table, np.array([False, True])).tolist() == ["r1", None]
+
+
+def test_a_training_copy_of_a_heldout_picture_goes() -> None:
+    image = render(distinct_scenes(1)[0], 64)
+    table = _table([encode_png(image), encode_png(image)], split=["train", "heldout"])
+    assert exact.duplicate_of(table, np.array([True, False])).tolist() == ["r1", None]
+
+
+def test_pairs_compare_only_with_pairs_of_the_same_references() -> None:
+    a, b, c = (render(scene, 64) for scene in distinct_scenes(3))
+    files = [encode_png(image) for image in (a, b, a, c, c, c, c)]
+    roles = ["reference", "reference", "reference", "pair", "pair", "pair", "image"]
+    references = [[], [], [], ["r0"], ["r1"], ["r2"], []]
+    table = _table(files, role=roles, references=pd.Series(references))
+    found = exact.duplicate_of(table, np.ones(7, bool)).tolist()
+    assert found == [None, None, None, None, None, "r3", None]  # r2 equals r0 but is an input, never a duplicate
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "jpeg": lambda image: Image.open(io.BytesIO(encode_jpeg(image, 85))).convert("RGB"),
+    "shifted": lambda image: ImageChops.offset(image, 1, 0),
+    "larger": lambda image: image.resize((90, 90), Image.Resampling.BICUBIC),
+    "smaller": lambda image: image.resize((48, 48), Image.Resampling.BOX),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_near_copies_are_found(way: str) -> None:
+    originals = [render(scene, 64) for scene in distinct_scenes(40, ("one", "two", "count", "relation"))]
+    copies = [COPIES[way](image) for image in originals]
+    table = _table([encode_png(image) for image in (*originals, *copies)])
+    found = near.duplicate_of(table, np.ones(80, bool), CONFIG)
+    pairs = [(k, k + 40) for k in range(40)]
+    settled = [found[b] == f"r{a}" or found[a] == f"r{b}" for a, b in pairs]
+    assert np.mean(settled) >= 0.95
+    assert sum(name is not None for name in found) == sum(settled)
+
+
+def test_distinct_scenes_are_never_near_duplicates() -> None:
+    scenes = distinct_scenes(700)
+    thumbnails = unpack([thumbnail(render(scene, 64)) for scene in scenes])
+    first, second = near.near_pairs(thumbnails, np.zeros(700), np.zeros(700, int), CONFIG)
+    assert [(scenes[a], scenes[b]) for a, b in zip(first, second, strict=True)] == []
+
+
+def test_a_recompressed_photograph_is_found_and_other_crops_are_not() -> None:
+    photo = load(PHOTOS[0])
+    crops = [photo.crop((x, y, x + 128, y + 128)) for x in (0, 150, 300) for y in (0, 150)]
+    table = _table([*(encode_png(crop) for crop in crops), encode_jpeg(crops[0], 60)])
+    assert near.duplicate_of(table, np.ones(7, bool), CONFIG).tolist() == [None] * 6 + ["r0"]
+
+
+def test_every_rejected_copy_is_near_one_that_stays() -> None:
+    image = render(distinct_scenes(1)[0], 64)
+    chain = [ImageChops.offset(image, step, 0) for step in range(8)]  # neighbours are near, the ends are not
+    table = _table([encode_png(step) for step in chain])
+    found = near.duplicate_of(table, np.ones(8, bool), CONFIG)
+    stays = {f"r{k}" for k, name in enumerate(found) if name is None}
+    assert len(stays) > 1
+    assert {name for name in found if name is not None} <= stays
+
+
+def test_close_pairs_finds_all_and_only_pairs_within_the_radius(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "SLAB", 16)
+    points = np.random.default_rng(0).random((200, 3)).astype(np.float32)
+    distance = np.sqrt(((points[:, None] - points[None]) ** 2).mean(-1))
+    expected = {(a, b) for a, b in np.argwhere(distance <= 0.1).tolist() if a < b}
+    assert set(zip(*(part.tolist() for part in near.close_pairs(points, 0.1)), strict=True)) == expected
