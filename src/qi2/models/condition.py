@@ -170,8 +170,6 @@ def collate(prompts: list[EncodedPrompt], latents: list[list[Tensor]]) -> Condit
     for i, (kind, position, _, _) in enumerate(rows):
         kinds[i, : len(kind)], positions[i, : len(kind)] = kind, position
     tokens = [image.flatten(1).T for images in latents for image in images]
-    sources = [images[-1] if images else None for images in latents]
-    shape = next((s for s in sources if s is not None), None)
     return Condition(
         text=torch.cat([p.text for p in prompts]),
         latents=torch.cat(tokens) if tokens else torch.zeros(0, 64),
@@ -180,12 +178,15 @@ def collate(prompts: list[EncodedPrompt], latents: list[list[Tensor]]) -> Condit
         positions=positions,
         block=kinds,
         target_start=torch.tensor([start for _, _, start, _ in rows]),
-        source=None if shape is None else torch.stack([torch.zeros_like(shape) if s is None else s for s in sources]),
+        sources=[images[-1] if images else None for images in latents],
     )
 
 
 def _layout(prompt: EncodedPrompt, images: list[Tensor]) -> tuple[Tensor, Tensor, int, int]:
     """Token kinds (-1 text, k image k), positions, the target's start, and the number of images of one sample."""
+    places = prompt.layout.count(None)
+    if places != len(images):
+        raise QI2Error(f"the prompt has places for {places} images but {len(images)} references were given; encode it with the same references")
     kinds, positions, at, used = [], [], 0, 0
     for run in prompt.layout:
         if run is None:
@@ -197,6 +198,4 @@ def _layout(prompt: EncodedPrompt, images: list[Tensor]) -> tuple[Tensor, Tensor
             kinds.append(torch.full((run,), -1))
             positions.append(rope.text_positions(at, run))
             at += run
-    if used != len(images):
-        raise QI2Error(f"the prompt has places for {used} images but {len(images)} references were given; encode it with the same references")
     return torch.cat(kinds), torch.cat(positions), at, used

@@ -5,7 +5,7 @@ modulated at t = 0 and never sees the target, so its keys and values do not depe
 (`encode_condition`) and read by every target token (`forward`). Training and sampling use the same two calls.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ class Condition:
     text (N, C): hidden states of all text tokens of the batch, in order; latents (M, 64): all reference latent tokens.
     is_text, is_image, (B, L): where those go. positions (B, L, 3). block (B, L): image blocks have ids >= 0, text -1.
     target_start (B,): the running MSRoPE position at which the target begins.
-    source (B, 64, h, w) or None: latents of the last reference, for `image_shortcut`; has_source (B,).
+    sources: per sample, the latents (64, h, w) of its last reference, or None; for `image_shortcut`.
     """
 
     text: Tensor
@@ -34,7 +34,7 @@ class Condition:
     positions: Tensor
     block: Tensor
     target_start: Tensor
-    source: Tensor | None = None
+    sources: list[Tensor | None] = field(default_factory=list)
 
     @property
     def mask(self) -> Tensor:
@@ -53,13 +53,21 @@ class Prefix:
     values: list[Tensor]
     mask: Tensor
     target_start: Tensor
-    source: Tensor | None = None
+    sources: list[Tensor | None] = field(default_factory=list)
 
     def repeat(self, n: int) -> "Prefix":
         """Each sample n times in a row: several targets share one condition."""
-        again = lambda x: x.repeat_interleave(n, dim=0)  # noqa: E731
-        source = None if self.source is None else again(self.source)
-        return Prefix([again(k) for k in self.keys], [again(v) for v in self.values], again(self.mask), again(self.target_start), source)
+
+        def again(x: Tensor) -> Tensor:
+            return x.repeat_interleave(n, dim=0)
+
+        sources = [source for source in self.sources for _ in range(n)]
+        return Prefix([again(k) for k in self.keys], [again(v) for v in self.values], again(self.mask), again(self.target_start), sources)
+
+    def sources_like(self, x: Tensor) -> Tensor:
+        """The sources of a target's shape (B, 64, h, w); zero where there is none or its shape is another."""
+        empty = torch.zeros_like(x[0])
+        return torch.stack([empty if s is None or s.shape != empty.shape else s.to(x) for s in self.sources])
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
@@ -203,7 +211,7 @@ class MMDiT(nn.Module):
             x, k, v = block(x, modulation, angles, mask, None)
             keys.append(k)
             values.append(v)
-        return Prefix(keys, values, condition.is_text | condition.is_image, condition.target_start, condition.source)
+        return Prefix(keys, values, condition.is_text | condition.is_image, condition.target_start, condition.sources)
 
     def forward(self, x_t: Tensor, t: Tensor, prefix: Prefix) -> Tensor:
         """Velocity (B, 64, h, w) of noisy target latents x_t (B, 64, h, w) at times t (B,) in [0, 1]."""
@@ -211,8 +219,8 @@ class MMDiT(nn.Module):
         positions = rope.image_positions(0, height, width).to(x_t.device).expand(batch, -1, -1).clone()
         positions[..., 0] = prefix.target_start[:, None]
         x = self.img_in(x_t.flatten(2).transpose(1, 2))
-        if self.config.image_shortcut and prefix.source is not None:
-            x = x + self.source_in(prefix.source.flatten(2).transpose(1, 2))
+        if self.config.image_shortcut and any(source is not None for source in prefix.sources):
+            x = x + self.source_in(prefix.sources_like(x_t).flatten(2).transpose(1, 2))
         modulation, embedding = self._modulations(t)
         angles = self._angles(positions)
         own = prefix.mask.new_ones(batch, height * width)
