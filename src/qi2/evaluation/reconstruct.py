@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from qi2.core.errors import QI2Error
-from qi2.core.rng import key
+from qi2.core.rng import key, numpy_rng
 from qi2.data.shards import SIDECAR, Sidecar
 from qi2.data.world.render import render
 from qi2.evaluation.bootstrap import Bootstrap, Figure
@@ -93,19 +93,19 @@ def heldout_photos(raw: Path, config: EvaluateConfig) -> list[Image.Image]:
     """
     if not (raw / SIDECAR).exists():
         return []
-    images = list(heldout_images(Sidecar.load(raw), REAL, config.vae_photos).values())
+    images = list(heldout_images(Sidecar.load(raw), REAL, config.vae_photos, config.seed).values())
     turns = range(config.vae_photos if images else 0)
     return [_crop(images[turn % len(images)], config, key(config.seed, "evaluate/photo", turn)) for turn in turns]
 
 
-def heldout_images(sidecar: Sidecar, sources: Sequence[str], limit: int) -> dict[str, Image.Image]:
-    """{id: image} of at most ``limit`` held-out T2I rows of these sources, in the sidecar's order; unreadable files are left out."""
+def heldout_images(sidecar: Sidecar, sources: Sequence[str], limit: int, seed: int) -> dict[str, Image.Image]:
+    """{id: image} of at most ``limit`` held-out T2I rows of these sources, in an order of the seed's; unreadable files are left out."""
     table = sidecar.table
-    rows = table[(table["split"] == "heldout") & table["source"].isin(sources) & (table["task"] == "t2i")]
+    names = table["id"][(table["split"] == "heldout") & table["source"].isin(sources) & (table["task"] == "t2i")].tolist()
     found: dict[str, Image.Image] = {}
-    for name in rows["id"]:
+    for index in numpy_rng(seed, "evaluate/images").permutation(len(names)):
         with contextlib.suppress(QI2Error):  # curation reports broken files
-            found[name] = sidecar.image(name)
+            found[names[index]] = sidecar.image(names[index])
         if len(found) == limit:
             break
     return found

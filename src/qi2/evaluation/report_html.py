@@ -79,19 +79,19 @@ def missing(what: str, stage: str) -> str:
     return f'<p class="missing"><b>Not run.</b> {escape(what)} come from {where}</p>'
 
 
-def picture(source: Path | Image.Image, caption: str = "", alt: str = "") -> str:
+def picture(source: Path | Image.Image, caption: str = "", alt: str = "", longest: int = 512) -> str:
     """A figure with an embedded picture; ``caption`` is ready HTML."""
-    return f'<figure><img src="{embed(source)}" alt="{escape(alt)}">{f"<figcaption>{caption}</figcaption>" if caption else ""}</figure>'
+    return f'<figure><img src="{embed(source, longest)}" alt="{escape(alt)}">{f"<figcaption>{caption}</figcaption>" if caption else ""}</figure>'
 
 
-def embed(source: Path | Image.Image) -> str:
-    """A picture as data URI; files above EMBED_BYTES are scaled to at most 512 px and sent as JPEG."""
+def embed(source: Path | Image.Image, longest: int = 512) -> str:
+    """A picture as data URI; files above EMBED_BYTES are scaled to at most ``longest`` pixels and sent as JPEG."""
     if isinstance(source, Path) and source.stat().st_size <= EMBED_BYTES:
         kind = "png" if source.suffix == ".png" else "jpeg"
         return f"data:image/{kind};base64,{base64.b64encode(source.read_bytes()).decode()}"
     image = source if isinstance(source, Image.Image) else Image.open(source)
     buffer = io.BytesIO()
-    image.convert("RGB").resize(_fit(image.size, 512)).save(buffer, "JPEG", quality=88)
+    image.convert("RGB").resize(_fit(image.size, longest)).save(buffer, "JPEG", quality=88)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -51,6 +51,7 @@ figcaption{max-width:112px;padding-top:2px}
 .small figcaption{max-width:84px}
 .row{display:flex;flex-wrap:wrap;gap:10px 12px;margin:8px 0 14px}
 td .row{margin:0}
+.wide figure{width:auto}
 .wide figure img{width:auto;height:auto;max-width:100%}
 .natural figure img{width:auto;height:190px}
 .pair figure+figure{margin-top:4px}

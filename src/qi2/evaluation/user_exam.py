@@ -30,9 +30,9 @@ class UserExam(Exam):
             raise QI2Error("models of your own images are evaluated on your held-out captions; give the raw folder of the stage ingest")
         sidecar = Sidecar.load(self.folders.raw)
         table = sidecar.table
+        found = heldout_images(sidecar, ("user",), self.config.prompts_per_kind * len(self.config.kinds), self.config.seed)
         captions = {name: texts[0] for name, texts in zip(table["id"], table["captions"], strict=True) if len(texts)}
-        limit = self.config.prompts_per_kind * len(self.config.kinds)
-        self.images = {name: image for name, image in heldout_images(sidecar, ("user",), limit).items() if name in captions}
+        self.images = {name: image for name, image in found.items() if name in captions}
         if not self.images:
             raise QI2Error(
                 f"{self.folders.raw} has no readable held-out image with a caption; raise data.heldout_fraction and ingest again"

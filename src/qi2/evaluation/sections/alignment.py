@@ -28,7 +28,7 @@ def rewards(run: RunFolder) -> str:
     note = "<p>How often each model prefers the better one of a held-out pair; the last column but one: the same pairs through the VAE.</p>"
     head = ["reward", "accuracy", "0.5 … 1", "through the VAE", "pairs"]
     sheet = run.path / "rewards" / "pairs.png"
-    shown = f'<div class="wide">{picture(sheet, alt="held-out pairs with their scores")}</div>' if sheet.exists() else ""
+    shown = f'<div class="wide">{picture(sheet, alt="held-out pairs with their scores", longest=2000)}</div>' if sheet.exists() else ""
     return note + table(head, rows, right=(4,)) + shown
 
 

@@ -133,7 +133,8 @@ def grid(run: RunFolder, models: Sequence[str], limit: int | None = None) -> str
 def _verdict(verdict: dict[str, Any]) -> str:
     if "all" not in verdict:
         return f"CLIP {verdict['clip']:.2f}"
-    return mark(verdict["all"], [name for name, right in verdict.items() if not right and name != "all"])
+    wrong = [name for name, right in verdict.items() if not right and name != "all"]
+    return mark(verdict["all"], wrong if len(wrong) < len(verdict) - 1 else ["nothing right"])
 
 
 def sample(run: RunFolder, name: str, caption: str = "", alt: str = "") -> str:
