@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qi2.vae.train import train_vae
-
 from qi2.core.reporter import Reporter
+from qi2.vae.train import train_vae
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe

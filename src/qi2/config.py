@@ -54,7 +54,8 @@ def _read(layer: Mapping[str, Any] | Path) -> DictConfig:
         if not layer.exists():
             raise QI2Error(f"no configuration file {layer}; choose one of {sorted(p.stem for p in layer.parent.glob('*.yaml'))}")
         layer = OmegaConf.to_container(OmegaConf.load(layer))  # type: ignore[assignment]
-    return OmegaConf.create({key: value for key, value in dict(layer or {}).items() if value is not None})
+    values: Mapping[str, Any] = layer or {}  # type: ignore[assignment]
+    return OmegaConf.create({key: value for key, value in values.items() if value is not None})
 
 
 def _merge(base: DictConfig, layer: DictConfig, name: str) -> DictConfig:

@@ -5,7 +5,6 @@
     pipe.generate(["a red circle left of a blue star on white"], seeds=[0])[0].save("x.png")
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +63,9 @@ class Pipeline:
         size = max(recipe.get("encode", {}).get("sizes", [256]))
         return Pipeline(ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name), VAE.load(folder / "vae"), settings, few, size)
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int], size: int | None = None, steps: int | None = None, guidance: float | None = None) -> list[Image.Image]:
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], size: int | None = None, steps: int | None = None, guidance: float | None = None
+    ) -> list[Image.Image]:
         """One image per prompt and seed, ``size`` pixels square."""
         side = self._side(size)
         noises = self._noises(seeds, (side, side), steps)

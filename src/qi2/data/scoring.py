@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +79,8 @@ def _jobs(rows: "pd.DataFrame") -> list[Job]:
 def _run(chunks: list[list[Job]], raw: Path, paths: ModelPaths, config: CurateConfig) -> Iterator[Scored]:
     worker = _Worker(raw, paths, config.device, config.batch_size)
     if config.workers == 0:
-        yield from (_score_chunk(worker, chunk) for chunk in chunks)
+        with _one_thread():
+            yield from (_score_chunk(worker, chunk) for chunk in chunks)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(config.workers, context, initializer=_start_worker, initargs=(worker,)) as pool:
@@ -87,6 +89,19 @@ def _run(chunks: list[list[Job]], raw: Path, paths: ModelPaths, config: CurateCo
                 yield future.result()
         except BrokenProcessPool as error:
             raise QI2Error("a curation worker died, probably for lack of memory; lower curate.workers or curate.batch_size") from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in the workers, so that the last bits of the scores do not depend on how many there are."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _start_worker(worker: _Worker) -> None:

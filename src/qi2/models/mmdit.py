@@ -150,7 +150,9 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.width, config.mlp_ratio)
         self.gates = config.gates
 
-    def forward(self, x: Tensor, modulation: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, modulation: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, L, width), modulation (B, 1, 4 width); ``past`` keys and values come before x's own. Returns x, keys, values."""
         scale1, gate1, scale2, gate2 = modulation.chunk(4, dim=-1)
         q, k, v = self.attention.qkv(layer_norm(x) * (1 + scale1), *angles)

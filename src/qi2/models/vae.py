@@ -88,9 +88,9 @@ class VAE(nn.Module):
         cfg.check()
         self.cfg = cfg
         self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)
-        size = {"kernel_size": cfg.factor, "stride": cfg.factor}
-        self.linear_in = nn.Conv2d(cfg.image_channels, cfg.latent_channels, **size) if cfg.linear_skip else None
-        self.linear_out = nn.ConvTranspose2d(cfg.latent_channels, cfg.image_channels, **size) if cfg.linear_skip else None
+        inner, outer, side = cfg.latent_channels, cfg.image_channels, cfg.factor
+        self.linear_in = nn.Conv2d(outer, inner, side, side) if cfg.linear_skip else None
+        self.linear_out = nn.ConvTranspose2d(inner, outer, side, side) if cfg.linear_skip else None
         self.register_buffer("latent_mean", torch.zeros(cfg.latent_channels))
         self.register_buffer("latent_std", torch.ones(cfg.latent_channels))
 

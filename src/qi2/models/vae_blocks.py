@@ -117,7 +117,7 @@ class DownStage(nn.Module):
         if width_in * self.factor**2 % width_out and width_out % (width_in * self.factor**2):
             raise QI2Error(f"vae.model: {width_in} channels cannot be averaged into {width_out}; choose other multipliers")
         self.blocks = blocks_of(width_in, width_out, blocks, cfg.kernel)
-        self.resample = RESAMPLERS[cfg.resampling][0](width_out, cfg.kernel) if down else nn.Identity()
+        self.resample = RESAMPLERS[cfg.resampling][0](width_out, cfg.kernel) if down else nn.Identity()  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.resample(self.blocks(x)) + average_down(x, self.width, self.factor)
@@ -135,7 +135,7 @@ class UpStage(nn.Module):
         if up and width_out * 4 % width_in:
             raise QI2Error(f"vae.model: {width_in} channels cannot be repeated into {width_out}; choose other multipliers")
         self.blocks = blocks_of(width_in, width_out, blocks, cfg.kernel)
-        self.resample = RESAMPLERS[cfg.resampling][1](width_out, cfg.kernel) if up else None
+        self.resample = RESAMPLERS[cfg.resampling][1](width_out, cfg.kernel) if up else None  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.blocks(x)

@@ -10,6 +10,7 @@ from torch import Tensor
 from qi2.rewards.data import PairPool
 from qi2.rewards.measure import Scores
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 TILE, GAP, LINE, COLUMNS = 128, 6, 14, 4
 
 
@@ -39,7 +40,7 @@ def pair_sheet(strips: Sequence[Strip], shown: int = 4) -> Image.Image:
     return page
 
 
-def _show(page: Image.Image, draw: ImageDraw.ImageDraw, font: object, strip: Strip, index: int, place: tuple[int, int]) -> None:
+def _show(page: Image.Image, draw: ImageDraw.ImageDraw, font: Font, strip: Strip, index: int, place: tuple[int, int]) -> None:
     x, y = place
     pool, (better, worse) = strip.pool, (float(strip.scores.better[index]), float(strip.scores.worse[index]))
     color = "white" if better > worse else (255, 110, 110)

@@ -57,5 +57,5 @@ def build_corpus(side: Sidecar, kinds: list[str]) -> Corpus:
 
 
 def _records(table: "pd.DataFrame") -> list[Record]:
-    rows: list[dict[str, Any]] = table[["id", "captions", "scene", "edit", "references"]].to_dict("records")
+    rows: list[dict[str, Any]] = table[["id", "captions", "scene", "edit", "references"]].to_dict("records")  # type: ignore[assignment]
     return [record(row["captions"], row["scene"], row["edit"], row["id"], row["references"]) for row in rows]

@@ -52,7 +52,8 @@ def manifest_rows(curated: Path, kinds: list[str]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
         table = pd.read_parquet(curated / f"stage{stage}.parquet", columns=["id", "task", "kind", "captions", "references"])
-        for row in table[table["task"] != "reference"].to_dict("records"):
+        samples: list[dict[str, Any]] = table[table["task"] != "reference"].to_dict("records")  # type: ignore[assignment]
+        for row in samples:
             if not kinds or row["kind"] in kinds:
                 found.setdefault(row["id"], {**row, "stages": []})["stages"].append(stage)
     if not found:
@@ -83,7 +84,8 @@ def encode_prompts(
 
     A T2I caption is the same at every size; an instruction is encoded once per size, because the encoder sees its references.
     """
-    texts, references, lines = [""], [[]], []
+    texts, lines = [""], []
+    references: list[list[Image.Image]] = [[]]
     for row in rows:
         used = list(row["captions"])[:captions]
         line = {"id": row["id"], "task": row["task"], "kind": row["kind"], "stages": row["stages"], "image": place[row["id"]]}

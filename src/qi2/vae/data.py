@@ -78,7 +78,8 @@ class TrainingImages:
     def __init__(self, raw: Path, rows: "pd.DataFrame", batches: Sequence[ImageBatch], seed: int, recolor: float = 0.0) -> None:
         self.raw, self.seed, self.recolor = Path(raw), seed, recolor
         self.pools: dict[str, list[Mapping[str, Any]]] = {name: [] for name in POOLS}
-        for row in rows[_COLUMNS].to_dict("records"):
+        records: list[dict[str, Any]] = rows[_COLUMNS].to_dict("records")  # type: ignore[assignment]
+        for row in records:
             self.pools[pool_of(row["source"], row["kind"])].append(row)
         unknown = {batch.pool for batch in batches} - set(POOLS)
         if unknown:

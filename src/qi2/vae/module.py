@@ -95,7 +95,7 @@ class VAEModule(StepModule):
         distance = distance_matrix_loss(projected, features, distance_margin)
         cosine = marginal_cosine_loss(projected, features, cosine_margin)
         if self.steps_done % self.cfg.alignment.adapt_every == 0:
-            self.ratio.copy_(adaptive_weight(image_loss, distance + cosine, self.vae.encoder.conv_out.weight))
+            self.ratio.copy_(adaptive_weight(image_loss, distance + cosine, self.vae.encoder.conv_out.weight))  # type: ignore[arg-type]
         self.log_dict({"vae/distance": distance, "vae/cosine": cosine, "vae/alignment_weight": weight * self.ratio})
         return loss + weight * self.ratio * (distance + cosine)
 

@@ -71,12 +71,13 @@ def start_from_pca(vae: VAE, statistics: PatchStatistics, whitening: float, nois
     inward, outward = turn @ (directions * scale[:, None]), turn @ (directions / scale[:, None])
     shape = (channels, vae.cfg.image_channels, factor, factor)
     vae.linear_in.weight.copy_(inward.reshape(shape))
+    assert vae.linear_in.bias is not None and vae.linear_out.bias is not None and vae.encoder.conv_out.bias is not None
     vae.linear_in.bias.copy_(-inward @ statistics.colour.repeat_interleave(factor**2))
     vae.linear_out.weight.copy_(outward.reshape(shape))
     vae.linear_out.bias.copy_(statistics.colour)
     for layer in (vae.encoder.conv_out, vae.decoder.conv_out):
         torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
+        layer.bias.zero_()  # type: ignore[union-attr]
     vae.encoder.conv_out.bias[channels:] = 2 * math.log(noise)
 
 

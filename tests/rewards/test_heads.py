@@ -1,0 +1,90 @@
+"""The reward model: sees as the VLM sees, scores pictures independently of each other, and survives saving."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qi2.core.errors import QI2Error
+from qi2.rewards.config import RewardArchitecture
+from qi2.rewards.heads import RewardModel
+from qi2.rewards.tower import VisionTower
+
+
+def make(encoder: Any, dimension: str = "instruction", tower: str = "train") -> RewardModel:
+    torch.manual_seed(0)
+    architecture = RewardArchitecture(dimension, 64, 32, 2, 2, tower)
+    model = RewardModel(architecture, encoder.model.model.visual, encoder.width)
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def inputs(encoder: Any, n: int = 3) -> dict[str, torch.Tensor]:
+    images = torch.rand(n, 2, 3, 64, 64) * 2 - 1
+    prompt, mask = torch.randn(n, 7, encoder.width), torch.ones(n, 7, dtype=torch.bool)
+    return {"images": images, "source": images[:, 0], "prompt": prompt, "mask": mask}
+
+
+@torch.no_grad()
+def test_tower_gives_the_slots_of_the_vlm(encoder: Any) -> None:
+    images = torch.rand(2, 3, 64, 96) * 2 - 1
+    patches = images.view(2, 3, 2, 2, 16, 3, 2, 16).permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
+    frames = patches.expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * 256)
+    expected = encoder.model.model.visual(frames, torch.tensor([[1, 4, 6]] * 2)).pooler_output
+    assert torch.allclose(VisionTower(encoder.model.model.visual)(images).flatten(0, 1), expected, atol=1e-4)
+
+
+def test_a_size_that_slots_do_not_fill_is_an_error(encoder: Any) -> None:
+    with pytest.raises(QI2Error, match="multiple of 32"):
+        VisionTower(encoder.model.model.visual)(torch.zeros(1, 3, 48, 64))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dimension", ["aesthetic", "alignment", "instruction"])
+def test_pictures_of_one_prompt_do_not_influence_each_other(encoder: Any, dimension: str) -> None:
+    model, batch = make(encoder, dimension), inputs(encoder)
+    if dimension != "instruction":
+        del batch["source"]
+    together = model(**batch)
+    apart = torch.cat([model(**{**batch, "images": batch["images"][:, i : i + 1]}) for i in range(2)], 1)
+    assert together.std() > 0
+    assert torch.allclose(together, apart, atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_of_the_prompt_changes_nothing(encoder: Any) -> None:
+    model, batch = make(encoder), inputs(encoder)
+    padded = {
+        "prompt": torch.cat([batch["prompt"], torch.randn(3, 4, encoder.width)], 1),
+        "mask": torch.cat([batch["mask"], torch.zeros(3, 4, dtype=torch.bool)], 1),
+    }
+    assert torch.allclose(model(**batch), model(**{**batch, **padded}), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tower", ["train", "frozen"])
+def test_a_saved_model_scores_as_before(encoder: Any, tmp_path: Path, tower: str) -> None:
+    model, batch = make(encoder, tower=tower), inputs(encoder)
+    model.save(tmp_path / "model")
+    loaded = RewardModel.load(tmp_path / "model", encoder.model.model.visual, encoder.width)
+    assert torch.equal(model(**batch), loaded(**batch))
+
+
+def test_a_frozen_tower_is_neither_trained_nor_stored(encoder: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    model = make(encoder, tower="frozen")
+    model(**inputs(encoder)).sum().backward()
+    assert all(parameter.grad is None for parameter in model.tower.parameters())
+    model.save(tmp_path)
+    assert all(name.startswith("head.") for name in load_file(tmp_path / "model.safetensors"))
+
+
+def test_another_vlm_is_an_error_that_says_so(encoder: Any, tmp_path: Path) -> None:
+    make(encoder).save(tmp_path)
+    with pytest.raises(QI2Error, match="another VLM"):
+        RewardModel.load(tmp_path, encoder.model.model.visual, encoder.width + 8)
+    with pytest.raises(QI2Error, match="run stage `rewards`"):
+        RewardModel.load(tmp_path / "nothing", encoder.model.model.visual, encoder.width)

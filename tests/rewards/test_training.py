@@ -1,0 +1,111 @@
+"""The stage as a whole: what it writes, that it learns, repeats and continues."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rewards_settings import small_config
+
+from qi2.core.publish import verify
+from qi2.core.reporter import NullReporter
+from qi2.recipe import Recipe
+from qi2.rewards.config import DIMENSIONS, NEEDS
+from qi2.rewards.data import PromptReader, read_pool, through_vae
+from qi2.rewards.heads import RewardModel
+from qi2.rewards.module import soften
+from qi2.rewards.pairs import world_pairs
+from qi2.rewards.score import RewardModels
+from qi2.rewards.train import train_rewards
+
+
+def run(stages: Path, out: Path, checkpoints: Path | None = None, vae: Path | None = None, **changes: Any) -> dict[str, float]:
+    recipe = Recipe(rewards=small_config(**changes))
+    return train_rewards(recipe, stages / "raw", stages / "curated", stages / "standins", out, NullReporter(), checkpoints, vae)
+
+
+def test_the_stage_writes_five_models_their_figures_and_a_sheet(stages: Path, small_world: Any) -> None:
+    metrics = run(stages, stages / "rewards", vae=small_world.vae)
+    names = set(verify(stages / "rewards"))
+    assert {f"{name}/{file}" for name in DIMENSIONS for file in ("config.json", "model.safetensors")} <= names
+    assert {"metrics.json", "curves.csv", "pairs.png"} <= names
+    assert json.loads((stages / "rewards" / "metrics.json").read_text()) == metrics
+    for name in DIMENSIONS:
+        assert metrics[f"reward/{name}/n"] == 24
+        assert 0 <= metrics[f"reward/{name}/accuracy"] <= 1
+        assert 0 <= metrics[f"reward/{name}/accuracy_decoded"] <= 1
+    assert set(RewardModels.load(stages / "rewards", small_world.vlm).models) == set(DIMENSIONS)
+
+
+def test_same_seed_same_weights(stages: Path) -> None:
+    run(stages, stages / "one")
+    run(stages, stages / "two")
+    weights = [{k: v for k, v in verify(stages / name).items() if k.endswith("safetensors")} for name in ("one", "two")]
+    assert weights[0] == weights[1]
+
+
+def test_a_killed_run_keeps_the_rewards_that_were_done(stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(stages, stages / "whole")
+    steps = []
+    train = RewardModel.look
+
+    def stop(self: RewardModel, images: torch.Tensor) -> torch.Tensor:
+        if self.training and self.config.dimension == "portrait":
+            raise KeyboardInterrupt
+        steps.append(self.config.dimension)
+        return train(self, images)
+
+    monkeypatch.setattr(RewardModel, "look", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(stages, stages / "rewards", stages / "checkpoints")
+    assert not (stages / "rewards").exists()
+    monkeypatch.setattr(RewardModel, "look", train)
+    run(stages, stages / "rewards", stages / "checkpoints")
+    for name in DIMENSIONS:
+        whole, resumed = ((stages / folder / name / "model.safetensors").read_bytes() for folder in ("whole", "rewards"))
+        assert whole == resumed
+
+
+def test_a_reward_learns_what_is_better_and_its_scores_are_standardised(stages: Path, small_world: Any) -> None:
+    config = small_config(heldout=100)
+    config.portrait.pairs, config.portrait.steps, config.portrait.batch_size = 200, 40, 24
+    metrics = train_rewards(
+        Recipe(rewards=config), stages / "raw", stages / "curated", stages / "standins", stages / "rewards", NullReporter()
+    )
+    assert metrics["reward/portrait/accuracy"] >= 0.85
+    pairs = world_pairs("portrait", "train", 200, 64, 0)
+    pictures = [picture for pair in map(pairs.pair, range(200)) for picture in (pair.better, pair.worse)]
+    scores = RewardModels.load(stages / "rewards", small_world.vlm).score("portrait", [""] * len(pictures), pictures)
+    assert scores.mean().abs() < 0.05
+    assert scores.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_a_step_sees_the_same_batch_whenever_it_is_asked(encoder: Any) -> None:
+    from qi2.rewards.config import RewardArchitecture
+    from qi2.rewards.module import RewardModule
+
+    pool = read_pool(world_pairs("alignment", "train", 12, 64, 0), NEEDS["alignment"], PromptReader(encoder), "test")
+    model = RewardModel(RewardArchitecture("alignment", 64, 32, 1, 2), encoder.model.model.visual, encoder.width)
+    module = RewardModule(model, pool, small_config(), 0)
+    first, other, again = module.batch(3), module.batch(4), module.batch(3)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["images"], other["images"])
+
+
+def test_only_the_chosen_share_of_pictures_passes_through_the_vae(encoder: Any, small_world: Any) -> None:
+    from qi2.models.vae import VAE
+
+    pool = read_pool(world_pairs("aesthetic", "train", 20, 64, 0), NEEDS["aesthetic"], PromptReader(encoder), "test")
+    changed = through_vae(pool, VAE.load(small_world.vae), 0.25, 0.1, 0, "test").pictures
+    different = (changed != pool.pictures).flatten(2).any(-1)
+    assert int(different.sum()) == 10
+
+
+def test_softening_is_mild() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 2, 3, 32, 32) * 1.6 - 0.8
+    softened = soften(images, 0.5, 4.0, generator)
+    assert softened.shape == images.shape
+    assert 0 < (softened - images).abs().mean() < 0.25
+    assert torch.equal(soften(images, 0.0, 0.0, generator), images)
