@@ -17,7 +17,7 @@ from qi2.core.errors import QI2Error
 from tasks import settings
 from tasks.jsonl import Follower
 
-POLL_S = 0.5
+POLL_S, PATIENCE_S = 0.5, 120.0
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
@@ -66,7 +66,7 @@ def follow(run_id: str) -> dict[str, Any]:
     events = Follower(settings.STATE / "progress" / f"{run_id}.jsonl")
     screen = terminal.Screen()
     while True:
-        state = prefect_api.flow_run(run_id)["state"]
+        state = _state(run_id)
         for event in events.read():
             screen.event(event)
         screen.tick(state["name"])
@@ -74,6 +74,18 @@ def follow(run_id: str) -> dict[str, Any]:
             screen.close()
             return dict(state)
         time.sleep(POLL_S)
+
+
+def _state(run_id: str) -> dict[str, Any]:
+    """The run's state; a server that is too busy to answer while a stage trains is asked again."""
+    start = time.monotonic()
+    while True:
+        try:
+            return dict(prefect_api.flow_run(run_id)["state"])
+        except QI2Error:
+            if time.monotonic() - start > PATIENCE_S:
+                raise
+            time.sleep(2)
 
 
 if __name__ == "__main__":

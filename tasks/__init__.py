@@ -1,2 +1,1 @@
 """One file per stage: config in, one qi2 call, results out."""
-

@@ -39,4 +39,3 @@ def _dispatch(stage: str, scale: str) -> None:
 
 if __name__ == "__main__":
     raise SystemExit(main())
-

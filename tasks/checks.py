@@ -22,4 +22,3 @@ def main(scale: str) -> None:
     if not result.success:
         failures = "\n".join(f"- {failure}" for failure in values["failures"])
         raise QI2Error(f"The curated data of {scale} fail their expectations:\n{failures}\nData Docs: {result.docs_path}")
-

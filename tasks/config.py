@@ -92,4 +92,3 @@ def read(scale: str) -> Recipe:
 def recipe_of(values: dict[str, Any]) -> Recipe:
     """The recipe of a resolved configuration, whose fingerprints are not part of it."""
     return load(Recipe, [{name: value for name, value in values.items() if name not in FINGERPRINTS}])
-

@@ -15,4 +15,3 @@ OUT = "curated"
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     curate(recipe, runs / "raw", runs / "standins", out, reporter)
-

@@ -16,4 +16,3 @@ def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     inputs = DistillInputs(runs / "encoded", runs / "rlhf", runs / ".checkpoints" / OUT)
     train_distill(recipe, inputs, out, reporter)
-

@@ -15,4 +15,3 @@ OUT = "evaluate"
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     evaluate(recipe, runs, out, reporter)
-

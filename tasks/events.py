@@ -56,4 +56,3 @@ class EventReporter:
 
     def _append(self, kind: str, **values: Any) -> None:
         jsonl.append(self.folder / FILE, kind=kind, **values)
-

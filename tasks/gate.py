@@ -169,4 +169,3 @@ def _describe(name: str, item: Any) -> str:
     seen = found.get("partial_unexpected_list") or found.get("observed_value") or item.exception_info
     rule = item.expectation_config.type.removeprefix("expect_").replace("_", " ")
     return f"{name} {' / '.join(columns)}: {rule} failed for {found.get('unexpected_count', '?')} rows, e.g. {str(seen)[:120]}"
-

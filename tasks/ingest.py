@@ -15,4 +15,3 @@ OUT = "raw"
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     ingest(recipe, out, reporter)
-

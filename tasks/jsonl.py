@@ -30,4 +30,3 @@ class Follower:
         complete = block[: block.rfind(b"\n") + 1]
         self._offset += len(complete)
         return [json.loads(line) for line in complete.splitlines()]
-

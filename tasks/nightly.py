@@ -115,4 +115,3 @@ def verdict(rows: list[dict[str, Any]], compared: bool) -> str:
         return f"Nothing changed: all {len(rows)} figures are those of the night before."
     largest = ", ".join(f"{row['figure']} {row['before']:.4g} -> {row['now']:.4g}" for row in moved[:3])
     return f"{len(moved)} of {len(rows)} figures changed; most of all {largest}."
-

@@ -79,4 +79,3 @@ def _verdicts(results: Mapping[str, Any], suite: str, model: str, verdict: str) 
 def read_results(folder: Path) -> dict[str, Any]:
     """results.json of an evaluation."""
     return json.loads((folder / "results.json").read_text())  # type: ignore[no-any-return]
-

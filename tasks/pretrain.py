@@ -16,4 +16,3 @@ def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     inputs = PhaseInputs(runs / "encoded", None, runs / ".checkpoints" / OUT)
     train_phase(recipe, "pretrain", inputs, out, reporter)
-

@@ -75,4 +75,3 @@ class Registry:
             Path(found).rename(target)
             shutil.rmtree(staging, ignore_errors=True)
         return target
-

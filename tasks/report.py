@@ -8,4 +8,3 @@ def main(scale: str) -> None:
     """Build ``runs/SCALE/report/``."""
     runs = settings.runs_folder(scale)
     build_report(config.read(scale), runs, runs / "report")
-

@@ -16,4 +16,3 @@ def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     checkpoints = runs / ".checkpoints" / OUT
     train_rewards(recipe, runs / "raw", runs / "curated", runs / "standins", out, reporter, checkpoints, runs / "vae")
-

@@ -19,4 +19,3 @@ def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     inputs = RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", vlm, runs / ".checkpoints" / OUT)
     scorers = RewardModels.load(runs / "rewards", vlm).scorers(recipe.rewards.portrait_words)
     train_rlhf(recipe, inputs, scorers, out, reporter)
-

@@ -72,4 +72,3 @@ def environment() -> dict[str, str]:
         "MLFLOW_TRACKING_URI": mlflow_url(),
         "PYTHONUNBUFFERED": "1",
     }
-

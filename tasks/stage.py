@@ -175,4 +175,3 @@ def _end_with_flow() -> None:
         os._exit(143)
 
     threading.Thread(target=watch, daemon=True).start()
-

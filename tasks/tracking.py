@@ -170,4 +170,3 @@ class Forwarder:
 
     def _file(self, event: dict[str, Any]) -> None:
         self.tracker.log_artifact(self.run_id, event["path"])
-

@@ -15,4 +15,3 @@ OUT = "vae"
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     train_vae(recipe, runs / "raw", runs / "curated", runs / "standins", out, reporter, runs / ".checkpoints" / OUT)
-

@@ -15,4 +15,3 @@ OUT = "standins"
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
     train_standins(recipe, runs / "raw", out, reporter, runs / ".checkpoints" / OUT)
-
