@@ -16,7 +16,7 @@ from tasks import settings
 STAMP = settings.STATE / "prefect" / "deployed"
 LIMITS = {"dvc-workspace": 1, **{f"scale-{scale}": 1 for scale in settings.SCALES}}
 FINAL = ("Completed", "Failed", "Cancelled", "Crashed")
-SILENCE_S = 90
+SILENCE_S = 120
 ZOMBIES = {
     "name": "mark runs without heartbeat as crashed",
     "description": "A flow run whose process is gone sends no heartbeat; it continues from its last checkpoint when it is run again.",
