@@ -16,6 +16,7 @@ OUT = "rlhf"
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """The five reward models judge the rollouts; the weights are those of ``rlhf.rewards``."""
     vlm = runs / "standins" / "vlm"
-    inputs = RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", vlm, runs / ".checkpoints" / OUT)
+    checkpoints = runs / ".checkpoints" / OUT
+    inputs = RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", vlm, checkpoints, runs / "raw", runs / "curated")
     scorers = RewardModels.load(runs / "rewards", vlm).scorers(recipe.rewards.portrait_words)
     train_rlhf(recipe, inputs, scorers, out, reporter)
