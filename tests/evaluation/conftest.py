@@ -52,9 +52,7 @@ def full_run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run")
 
 
-def make_run(
-    folder: Path, stages: Sequence[str] = ("curated", "vae", "pretrain", "continual", "sft", "rewards", "rlhf", "distill")
-) -> Path:
+def make_run(folder: Path, stages: Sequence[str] = ("curated", "vae", "pretrain", "continual", "sft", "rewards", "rlhf", "distill")) -> Path:
     """Publish made-up results of the given stages, evaluation among them where the chain is whole."""
     for number, stage in enumerate(stages):
         with publish(folder / stage) as staging:
@@ -64,9 +62,7 @@ def make_run(
             _evaluation(staging)
     timing = {name: {"compute": 40.0 + 10 * i, "import": 4.0, "evaluate": 1.0, "orchestration": 0.4} for i, name in enumerate(stages)}
     total = sum(sum(parts.values()) for parts in timing.values())
-    (folder / "timing.json").write_text(
-        json.dumps({"total_s": total, "overhead_share": 0.09, "peak_gib": 2.4, "flow_s": 12.0, "stages": timing})
-    )
+    (folder / "timing.json").write_text(json.dumps({"total_s": total, "overhead_share": 0.09, "peak_gib": 2.4, "flow_s": 12.0, "stages": timing}))
     return folder
 
 
@@ -95,10 +91,7 @@ def _curated(folder: Path) -> None:
 def _evaluation(folder: Path) -> None:
     prompts, edits, boot = t2i_suite(SMALL), edit_suite(SMALL), Bootstrap(0)
     rng = np.random.default_rng(0)
-    verdicts = {
-        m: [{"shape": bool(a), "color": bool(b), "all": bool(a and b)} for a, b in rng.random((len(prompts), 2)) < p**0.5]
-        for m, p in SKILL.items()
-    }
+    verdicts = {m: [{"shape": bool(a), "color": bool(b), "all": bool(a and b)} for a, b in rng.random((len(prompts), 2)) < p**0.5] for m, p in SKILL.items()}
     chain = [name for name in SKILL if name not in ("teacher", "teacher_4step", "untrained_4step")]
     edited = {m: [{"done": bool(x < 0.5), "kept_mae": float(4 + 6 * x)} for x in rng.random(len(edits))] for m in chain}
     truth = {m: np.array([v["all"] for v in rows], float) for m, rows in verdicts.items()}

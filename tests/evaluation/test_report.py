@@ -89,9 +89,9 @@ def test_summary_has_value_interval_and_count_for_every_figure(full_run: Path, t
 
 
 def test_report_is_quick_and_needs_no_torch(full_run: Path, tmp_path: Path, recipe: FakeRecipe) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # of this process, so that a busy machine does not fail it
     build_report(recipe, full_run, tmp_path / "report")
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     code = "import sys, qi2.evaluation.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

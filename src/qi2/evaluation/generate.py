@@ -35,9 +35,7 @@ class EncodedSuite:
 
 
 @torch.no_grad()
-def encode_suite(
-    encoder: ConditionEncoder, vae: VAE, prompts: list[str], references: list[list[Image.Image]], seeds: list[int], size: int
-) -> EncodedSuite:
+def encode_suite(encoder: ConditionEncoder, vae: VAE, prompts: list[str], references: list[list[Image.Image]], seeds: list[int], size: int) -> EncodedSuite:
     """Encode every prompt with its reference images, resized as in training."""
     fitted = [[fit_reference(image, size * size) for image in group] for group in references]
     encoded = encoder.encode(["", *prompts], [[], *fitted])

@@ -69,9 +69,7 @@ def judge_vae(vae: VAE, start: VAE | None, sets: Sequence[ImageSet], batch: int,
     return figures
 
 
-def _fidelity_figures(
-    boot: Bootstrap, group: ImageSet, decoded: Sequence[Image.Image], before: Sequence[Image.Image] | None
-) -> dict[str, Figure]:
+def _fidelity_figures(boot: Bootstrap, group: ImageSet, decoded: Sequence[Image.Image], before: Sequence[Image.Image] | None) -> dict[str, Figure]:
     values = fidelity(group.images, decoded)
     figures = {f"vae/{measure}_{group.name}": boot.mean(each) for measure, each in values.items()}
     for measure, each in (fidelity(group.images, before) if before else {}).items():

@@ -81,7 +81,8 @@ def missing(what: str, stage: str) -> str:
 
 def picture(source: Path | Image.Image, caption: str = "", alt: str = "", longest: int = 512) -> str:
     """A figure with an embedded picture; ``caption`` is ready HTML."""
-    return f'<figure><img src="{embed(source, longest)}" alt="{escape(alt)}">{f"<figcaption>{caption}</figcaption>" if caption else ""}</figure>'
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><img src="{embed(source, longest)}" alt="{escape(alt)}">{below}</figure>'
 
 
 def embed(source: Path | Image.Image, longest: int = 512) -> str:

@@ -62,10 +62,7 @@ class Samples:
         """Prompts down, models across: base | continual | SFT | RL | 4-step, then the baselines."""
         models = [name for name in (*LABELS, *verdicts) if name in verdicts]
         models = list(dict.fromkeys(models))
-        rows = [
-            (item.prompt, [Cell(self.kept[m, "t2i"][k], verdicts[m][k].get("all")) for m in models])
-            for k, item in enumerate(items[: self.shown])
-        ]
+        rows = [(item.prompt, [Cell(self.kept[m, "t2i"][k], verdicts[m][k].get("all")) for m in models]) for k, item in enumerate(items[: self.shown])]
         self.write_grid("t2i", [LABELS.get(m, m) for m in models], rows)
 
     def edit_grid(self, items: Sequence[EditItem], verdicts: Mapping[str, Sequence[Verdict]]) -> None:

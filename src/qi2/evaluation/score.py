@@ -18,9 +18,7 @@ KEPT_MULTIPLE = 3.0  # ours: how far above the VAE's own error an edit may be an
 
 def judge_t2i(pictures: Sequence[Image.Image], items: Sequence[T2IItem]) -> list[Verdict]:
     """Which attributes of its scene each picture shows, and ``all``."""
-    return [
-        {name: bool(right) for name, right in check(picture, item.scene).items()} for picture, item in zip(pictures, items, strict=True)
-    ]
+    return [{name: bool(right) for name, right in check(picture, item.scene).items()} for picture, item in zip(pictures, items, strict=True)]
 
 
 def judge_edits(pictures: Sequence[Image.Image], items: Sequence[EditItem], sources: Sequence[Image.Image]) -> list[Verdict]:
@@ -74,9 +72,7 @@ def comparisons(boot: Bootstrap, items: Sequence[T2IItem], verdicts: Mapping[str
     """Paired figures between models of the chain: gains of each stage over the one before, and what the student keeps."""
     right = {model: column(rows, "all") for model, rows in verdicts.items()}
     present = [name for name in CHAIN if name in right and name != STUDENT]
-    figures = {
-        f"t2i/gain/{after}": boot.difference(right[after], right[before]) for before, after in zip(present, present[1:], strict=False)
-    }
+    figures = {f"t2i/gain/{after}": boot.difference(right[after], right[before]) for before, after in zip(present, present[1:], strict=False)}
     if "rlhf" in right and "sft" in right:
         figures["rl/gain"] = boot.difference(right["rlhf"], right["sft"])
         for kind in dict.fromkeys(item.kind for item in items):

@@ -34,9 +34,7 @@ class UserExam(Exam):
         captions = {name: texts[0] for name, texts in zip(table["id"], table["captions"], strict=True) if len(texts)}
         self.images = {name: image for name, image in found.items() if name in captions}
         if not self.images:
-            raise QI2Error(
-                f"{self.folders.raw} has no readable held-out image with a caption; raise data.heldout_fraction and ingest again"
-            )
+            raise QI2Error(f"{self.folders.raw} has no readable held-out image with a caption; raise data.heldout_fraction and ingest again")
         return [Prompt(name, "user", captions[name], key(self.config.seed, f"evaluate/user/{name}")) for name in self.images], []
 
     @cached_property

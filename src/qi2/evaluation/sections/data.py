@@ -30,9 +30,7 @@ def _funnel(funnel: dict[str, Any]) -> str:
     rows = []
     for name, stage in funnel.items():
         counts = [str(stage["rejected"].get(reason) or "·") for reason in reasons]
-        rows.append(
-            [escape(name), str(stage["in"]), f"<b>{stage['kept']}</b>", f"{100 * stage['kept'] / max(stage['in'], 1):.0f}%", *counts]
-        )
+        rows.append([escape(name), str(stage["in"]), f"<b>{stage['kept']}</b>", f"{100 * stage['kept'] / max(stage['in'], 1):.0f}%", *counts])
     head = ["stage", "in", "kept", "share", *map(_words, reasons)]
     return "<h3>The funnel: rejected by reason</h3>" + table(head, rows, right=range(1, len(head)))
 

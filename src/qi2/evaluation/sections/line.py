@@ -68,11 +68,7 @@ def time_spent(run: RunFolder) -> str:
     if not by_section:
         return body
     names = list(by_section)
-    rows = [
-        [escape(stage), *(short(parts[n]) if n in parts else "–" for n in names)]
-        for stage, parts in stages.items()
-        if isinstance(parts, Mapping)
-    ]
+    rows = [[escape(stage), *(short(parts[n]) if n in parts else "–" for n in names)] for stage, parts in stages.items() if isinstance(parts, Mapping)]
     fold = f"<details><summary>Seconds of every stage</summary>{table(['stage', *names], rows, right=range(1, len(names) + 1))}</details>"
     return f"{body}<h3>By use</h3>{shares(by_section)}{fold}"
 
@@ -111,9 +107,7 @@ def standins(config: Mapping[str, Any]) -> str:
         notes.insert(0, VLM)
     for name, label in (("clip", "CLIP"), ("nsfw", "NSFW")):
         if name in models and not models[name].get("path"):
-            notes.insert(
-                1, f"The {label} filter's model is a small one trained by this line; <code>standins.{name}.path</code> loads a real one."
-            )
+            notes.insert(1, f"The {label} filter's model is a small one trained by this line; <code>standins.{name}.path</code> loads a real one.")
     return "".join(f'<p class="note">{note}</p>' for note in notes)
 
 

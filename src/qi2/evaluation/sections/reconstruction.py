@@ -27,9 +27,7 @@ def editing(run: RunFolder) -> str:
         ]
         for m in models
     ]
-    rows.append(
-        ["<i>unchanged source</i>", *measured(figures.get("edit/done_source"), colour=7), "0.0 by definition", "1.00 by definition"]
-    )
+    rows.append(["<i>unchanged source</i>", *measured(figures.get("edit/done_source"), colour=7), "0.0 by definition", "1.00 by definition"])
     floor = number(figures.get("edit/vae_floor_mae"), 1)
     rows.append(["<i>perfect edit through the VAE</i>", *measured(figures.get("edit/done_ceiling"), colour=7), floor, ""])
     intro = (
