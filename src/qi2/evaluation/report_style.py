@@ -53,7 +53,7 @@ figcaption{max-width:112px;padding-top:2px}
 td .row{margin:0}
 .wide figure{width:auto}
 .wide figure img{width:auto;height:auto;max-width:100%}
-.natural figure img{width:auto;height:190px}
+.natural figure img{width:auto;height:auto}
 .pair figure+figure{margin-top:4px}
 .ok{color:var(--good);font-weight:700}
 .no{color:var(--bad);font-weight:700}
