@@ -60,7 +60,7 @@ class RewardHead(nn.Module):
 
     def __init__(self, config: RewardArchitecture, slot_width: int, prompt_width: int) -> None:
         super().__init__()
-        needs = NEEDS[config.dimension]
+        self.needs = needs = NEEDS[config.dimension]
         self.slot_norm = nn.RMSNorm(slot_width)
         self.slots = nn.Linear((3 if needs.source else 1) * slot_width, config.width, bias=False)
         if needs.prompt:
@@ -70,13 +70,14 @@ class RewardHead(nn.Module):
         nn.init.zeros_(self.score.weight)
 
     def forward(self, pictures: Tensor, source: Tensor | None, prompt: Tensor | None, mask: Tensor | None) -> Tensor:
-        """pictures (B, R, S, F), source (B, S, F), prompt (B, L, H) with mask (B, L); what the dimension does not need may be None."""
+        """pictures (B, R, S, F), source (B, S, F), prompt (B, L, H) with mask (B, L); what the dimension does not need is ignored."""
         x = self.slot_norm(pictures)
-        if source is not None:
+        if self.needs.source:
+            assert source is not None
             before = self.slot_norm(source)[:, None].expand_as(x)
             x = torch.cat([x, before, x - before], -1)
         x = self.slots(x)
-        read = None if prompt is None else self.prompt(self.prompt_norm(prompt))
+        read = self.prompt(self.prompt_norm(prompt)) if self.needs.prompt else None
         for block in self.blocks:
             x = block(x, read, mask)
         return self.score(self.norm(x).mean(2))[..., 0]
@@ -101,7 +102,7 @@ class RewardModel(nn.Module):
 
     def forward(self, images: Tensor, source: Tensor | None = None, prompt: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Raw scores (B, R) of R images (B, R, 3, H, W) per prompt; source (B, 3, H, W)."""
-        before = None if source is None else self.look(source)
+        before = self.look(source) if self.needs.source and source is not None else None
         return self.head(self.look(images), before, prompt, mask)
 
     def calibrated(self, scores: Tensor) -> Tensor:
