@@ -14,7 +14,7 @@ class ClipConfig:
     layers: int = 2
     heads: int = 4
     projection: int = 64
-    max_tokens: int = 40
+    max_tokens: int = 64
     images: int = 6144  # images that training may read; evenly spread over the rows
     steps: int = 120
     batch_size: int = 96
