@@ -106,6 +106,7 @@ class Line:
         values = {"key": self.key(), "mlflow_run": parent, "experiment": experiment, "flow_run_id": self.flow_run_id, "promotion": decision}
         (self.runs / "finished.json").write_text(json.dumps({**values, "finished": time.time()}, indent=1))
         steps.show(self.scale, values, self.records)
+        append(self.progress, event="finished")
         return values
 
     def say_unchanged(self) -> None:

@@ -17,7 +17,8 @@ from qi2.core.errors import QI2Error
 from tasks import settings
 from tasks.jsonl import Follower
 
-POLL_S, PATIENCE_S = 0.5, 120.0
+READ_S, ASK_S, PATIENCE_S = 0.5, 3.0, 120.0  # the file is cheap to read; every question costs the server some work
+LAST_WORDS = {"failed", "unchanged", "finished"}
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
@@ -64,16 +65,19 @@ def run(deployment: str, values: dict[str, Any]) -> int:
 def follow(run_id: str) -> dict[str, Any]:
     """Show progress until the run has ended; returns its last state."""
     events = Follower(settings.STATE / "progress" / f"{run_id}.jsonl")
-    screen = terminal.Screen()
+    screen, state, asked, ending = terminal.Screen(), _state(run_id), time.monotonic(), False
     while True:
-        state = _state(run_id)
-        for event in events.read():
+        news = events.read()
+        for event in news:
             screen.event(event)
-        screen.tick(state["name"])
         if state["type"] in FINAL:
             screen.close()
-            return dict(state)
-        time.sleep(POLL_S)
+            return state
+        screen.tick(state["name"])
+        time.sleep(READ_S)
+        ending = ending or any(event.get("event") in LAST_WORDS for event in news)
+        if ending or state["type"] != "RUNNING" or time.monotonic() - asked > ASK_S:
+            state, asked = _state(run_id), time.monotonic()
 
 
 def _state(run_id: str) -> dict[str, Any]:
