@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Dag:
     def stages(self) -> dict[str, Stage]:
         """Every stage but ``config`` by name. Raises QI2Error for a scale that dvc.yaml does not have."""
         found = {}
-        for name, entry in yaml.safe_load((self.root / "dvc.yaml").read_text())["stages"].items():
+        for name, entry in _parsed(self.root / "dvc.yaml")["stages"].items():
             if self.scale not in entry["foreach"]:
                 raise QI2Error(f"unknown scale {self.scale!r}; dvc.yaml has {', '.join(entry['foreach'])}")
             body = json.loads(json.dumps(entry["do"]).replace("${item}", self.scale))
@@ -118,7 +118,17 @@ class Dag:
         path = self.root / "dvc.lock"
         if not path.exists():
             return {}
-        return (yaml.safe_load(path.read_text()) or {}).get("stages", {}).get(f"{name}@{self.scale}", {})
+        return _parsed(path).get("stages", {}).get(f"{name}@{self.scale}", {})
+
+
+def _parsed(path: Path) -> Any:
+    """A YAML file's content; parsed anew only when the file has changed."""
+    return _parse(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _parse(path: Path, _changed: int) -> Any:
+    return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
 
 
 def _paths(entries: list[Any]) -> tuple[str, ...]:
