@@ -17,6 +17,7 @@ from qi2.models.vae import VAE
 from qi2.training.fit import fit
 from qi2.vae.config import PerceptualConfig, VAEConfig
 from qi2.vae.data import TrainingImages, admitted
+from qi2.vae.evaluate import heldout_metrics, heldout_sets, reconstruction_sheet
 from qi2.vae.module import Features, VAEModule
 from qi2.vae.pca import patch_statistics, start_from_pca
 
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
 
-def train_vae(
-    cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None
-) -> dict[str, float]:
+def train_vae(cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
     """Write the VAE, its start (``start/``, for the comparison), curves and metrics to ``out``."""
     settings = cfg.vae
     images = TrainingImages(raw, admitted(curated), settings.batches, cfg.seed, settings.recolor)
@@ -40,7 +39,7 @@ def train_vae(
         fit(module, "vae", reporters, clip=settings.clip, checkpoints=checkpoints, every=settings.checkpoint_every)
         measure_latents(vae.eval(), sample)
         vae.save(staging)
-        metrics = sizes(vae) | {f"vae/{name}": value for name, value in errors(vae, sample).items()}
+        metrics = sizes(vae) | held_out(vae, VAE.load(staging / "start"), raw, settings, cfg.seed, staging, reporters)
         reporters.metrics(metrics, module.total_steps)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
@@ -97,9 +96,13 @@ def sizes(vae: VAE) -> dict[str, float]:
     return {f"vae/{name}_parameters": float(sum(p.numel() for p in half.parameters())) for name, half in halves.items()}
 
 
-@torch.no_grad()
-def errors(vae: VAE, sample: Sequence[Tensor]) -> dict[str, float]:
-    """Mean squared error and PSNR (dB, range 2) on training images."""
-    parts = [part for images in sample for part in images.split(64)]
-    mse = torch.cat([(vae.decode(vae.encode(part)) - part).square().flatten(1).mean(1) for part in parts])
-    return {"train_mse": float(mse.mean()), "train_psnr": float((10 * torch.log10(4 / mse.clamp_min(1e-10))).mean())}
+def held_out(vae: VAE, first: VAE, raw: Path, settings: VAEConfig, seed: int, out: Path, reporter: Reporter) -> dict[str, float]:
+    """Figures on held-out images, the same of the start (``..._pca``), and ``reconstructions.png``."""
+    sets = heldout_sets(raw, settings.batches, settings.heldout_images, seed)
+    if not sets:
+        return {}
+    sheet = reconstruction_sheet(vae, [group for group in sets if not group.name[-1].isdigit()])
+    sheet.save(out / "reconstructions.png")
+    reporter.image("vae/reconstructions", sheet, settings.steps)
+    before = heldout_metrics(first, sets, "_pca") if settings.model.linear_skip else {}
+    return heldout_metrics(vae, sets) | before

@@ -1,0 +1,105 @@
+"""What the VAE keeps of held-out images: PSNR and SSIM per image, the checker's ceiling, and a sheet to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from qi2.core.rng import numpy_rng
+from qi2.data.shards import Sidecar, read_image
+from qi2.data.world.checker import check
+from qi2.data.world.scene import Scene
+from qi2.models.vae import VAE
+from qi2.training.fit import to_tensor
+from qi2.vae.config import ImageBatch
+from qi2.vae.data import pool_of, square
+
+NAMES = {"scene": "world", "rich": "rich", "photo": "photo"}
+BATCH = 64
+
+
+@dataclass
+class HeldoutSet:
+    """Held-out images of one pool and one side; ``scenes`` are what they show, where it can be checked."""
+
+    name: str
+    images: list[Image.Image]
+    scenes: list[Scene] = field(default_factory=list)
+
+
+def heldout_sets(raw: Path, batches: Sequence[ImageBatch], limit: int, seed: int) -> list[HeldoutSet]:
+    """One set per pool and side of ``batches``; the pool's first side has the plain name, others end in ``_SIDE``."""
+    table = Sidecar.load(raw).table
+    table = table[(table["split"] == "heldout") & (table["task"] == "t2i")]
+    table = table.assign(pool=[pool_of(source, kind) for source, kind in zip(table["source"], table["kind"], strict=True)])
+    sets: dict[str, HeldoutSet] = {}
+    for batch in batches:
+        first = next(b.side for b in batches if b.pool == batch.pool)
+        name = NAMES[batch.pool] + ("" if batch.side == first else f"_{batch.side}")
+        rows = table[table["pool"] == batch.pool].sort_values("id").to_dict("records")
+        rows = [rows[i] for i in sorted(numpy_rng(seed, "vae/heldout").permutation(len(rows))[:limit])]
+        if not rows or name in sets:
+            continue
+        crops = [numpy_rng(seed, "vae/heldout", batch.side, i) if batch.pool == "photo" else None for i in range(len(rows))]
+        images = [square(read_image(raw, row), batch.side, rng) for row, rng in zip(rows, crops, strict=True)]
+        scenes = [Scene.from_json(row["scene"]) for row in rows] if batch.pool == "scene" else []
+        sets[name] = HeldoutSet(name, images, scenes)
+    return list(sets.values())
+
+
+@torch.no_grad()
+def reconstruct(vae: VAE, images: Sequence[Image.Image]) -> list[Image.Image]:
+    """Images of one size through encoder and decoder, back to 8 bits."""
+    decoded = [vae.decode(vae.encode(to_tensor(list(images[i : i + BATCH])))) for i in range(0, len(images), BATCH)]
+    pixels = ((torch.cat(decoded) + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(array) for array in pixels]
+
+
+def evaluate_vae(vae: VAE, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+    """``psnr`` (dB) and ``ssim`` (Gaussian window of 11 pixels) of each image (RGB, one size) and its reconstruction, shape (N,)."""
+    return fidelity(images, reconstruct(vae, images))
+
+
+def fidelity(images: Sequence[Image.Image], decoded: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+    """PSNR and SSIM of pairs of 8-bit images."""
+    from skimage.metrics import structural_similarity
+
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(images, decoded, strict=True)]
+    settings = {"channel_axis": 2, "data_range": 255.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    error = np.array([np.mean((a - b) ** 2) for a, b in pairs])
+    psnr = 10 * np.log10(255.0**2 / np.maximum(error, 1e-5))
+    return {"psnr": psnr, "ssim": np.array([structural_similarity(a, b, **settings) for a, b in pairs])}
+
+
+def heldout_metrics(vae: VAE, sets: Sequence[HeldoutSet], suffix: str = "") -> dict[str, float]:
+    """Means per set: ``vae/psnr_NAME``, ``vae/ssim_NAME`` and, for scenes, ``vae/ceiling_NAME``: the share that checks as right."""
+    metrics: dict[str, float] = {}
+    for group in sets:
+        decoded = reconstruct(vae, group.images)
+        values = fidelity(group.images, decoded)
+        if group.scenes:
+            values["ceiling"] = np.array([check(image, scene)["all"] for image, scene in zip(decoded, group.scenes, strict=True)])
+        metrics |= {f"vae/{name}_{group.name}{suffix}": float(np.mean(each)) for name, each in values.items()}
+    return metrics
+
+
+def reconstruction_sheet(vae: VAE, sets: Sequence[HeldoutSet], columns: int = 12, scale: int = 2) -> Image.Image:
+    """Held-out originals above their reconstructions, one pair of rows per set, enlarged ``scale`` times."""
+    strips = []
+    for group in sets:
+        chosen = group.images[:: max(1, len(group.images) // columns)][:columns]
+        for row in (chosen, reconstruct(vae, chosen)):
+            side = row[0].width * scale
+            strip = Image.new("RGB", (columns * (side + 4), side + 4), "white")
+            for column, image in enumerate(row):
+                strip.paste(image.resize((side, side), Image.Resampling.NEAREST), (column * (side + 4), 0))
+            strips.append(strip)
+    sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), "white")
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    return sheet
