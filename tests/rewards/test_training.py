@@ -70,9 +70,7 @@ def test_a_killed_run_keeps_the_rewards_that_were_done(stages: Path, monkeypatch
 def test_a_reward_learns_what_is_better_and_its_scores_are_standardised(stages: Path, small_world: Any) -> None:
     config = small_config(heldout=100)
     config.portrait.pairs, config.portrait.steps, config.portrait.batch_size = 200, 40, 24
-    metrics = train_rewards(
-        Recipe(rewards=config), stages / "raw", stages / "curated", stages / "standins", stages / "rewards", NullReporter()
-    )
+    metrics = train_rewards(Recipe(rewards=config), stages / "raw", stages / "curated", stages / "standins", stages / "rewards", NullReporter())
     assert metrics["reward/portrait/accuracy"] >= 0.85
     pairs = world_pairs("portrait", "train", 200, 64, 0)
     pictures = [picture for pair in map(pairs.pair, range(200)) for picture in (pair.better, pair.worse)]

@@ -16,8 +16,10 @@ from torch import Tensor
 from qi2.core.errors import QI2Error
 from qi2.models import rope, templates
 from qi2.models.mmdit import Condition
+from qi2.models.vision import grids, speed_up, to_patches
 
 SLOT = 32  # pixels per image slot and side
+PATCH, FRAMES = 16, 2  # Qwen3-VL's patches: pixels per side, and frames, which a still image fills with copies
 POINTER = "pretrained.json"
 
 
@@ -61,6 +63,7 @@ class ConditionEncoder:
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:
         self.model, self.tokenizer, self.image_processor = model.eval().requires_grad_(False), tokenizer, image_processor
+        speed_up(model.model.visual)
         self.width: int = model.config.text_config.hidden_size
         self.image_token: int = model.config.image_token_id
         self.drop = len(tokenizer(templates.SYSTEM).input_ids)
@@ -135,11 +138,9 @@ class ConditionEncoder:
         """Patch features (B, C, H/16, W/16) of images (B, 3, H, W) in [-1, 1], H and W multiples of 32; before the merger. Differentiable in the images."""
         batch, _, height, width = images.shape
         rows, columns = height // SLOT, width // SLOT
-        patches = images.view(batch, 3, rows, 2, 16, columns, 2, 16).permute(0, 2, 5, 3, 6, 1, 4, 7)
-        pixels = patches.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1).reshape(-1, 3 * 2 * 256)
-        grid = torch.tensor([[1, height // 16, width // 16]]).expand(batch, 3)
-        hidden = self.model.model.visual(pixels.to(self.model.dtype), grid).last_hidden_state.float()
-        return hidden.view(batch, rows, columns, 2, 2, -1).permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height // 16, width // 16)
+        pixels = to_patches(images.to(self.model.dtype), PATCH, SLOT // PATCH, FRAMES)
+        hidden = self.model.model.visual(pixels, grids(images, PATCH)).last_hidden_state.float()
+        return hidden.view(batch, rows, columns, 2, 2, -1).permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height // PATCH, width // PATCH)
 
     @torch.no_grad()
     def answer(self, prompts: list[str], references: list[list[Image.Image]], max_tokens: int = 64) -> list[str]:

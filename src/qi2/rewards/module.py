@@ -52,12 +52,11 @@ def hidden_matrix(name: str) -> bool:
 
 
 def soften(images: Tensor, blur: float, noise: float, generator: torch.Generator) -> Tensor:
-    """Every picture (..., 3, H, W) mixed with its 3 x 3 mean and covered with noise, both by a random share of their largest strength.
+    """Every picture (B, R, 3, H, W) mixed with its 3 x 3 mean and covered with noise, both by a random share of their largest strength.
 
-    So mild a change says nothing about the picture: a generated one is always a little soft.
+    So mild a change says nothing about the picture: a generated one is always a little soft. All prompts share a noise, of other strengths.
     """
-    flat = images.flatten(0, -4)
-    mix, deviation = torch.rand(2, len(flat), 1, 1, 1, generator=generator)
-    flat = flat + blur * mix * (F.avg_pool2d(F.pad(flat, (1, 1, 1, 1), "replicate"), 3, 1) - flat)
-    flat = flat + noise / 127.5 * deviation * torch.randn(flat.shape, generator=generator)
-    return flat.clamp(-1, 1).view_as(images)
+    mix, deviation = torch.rand(2, *images.shape[:2], 1, 1, 1, generator=generator)
+    mean = F.avg_pool2d(images.flatten(0, 1), 3, 1, 1, count_include_pad=False).view_as(images)
+    grain = torch.randn(images.shape[1:], generator=generator)
+    return torch.lerp(images, mean, blur * mix).addcmul_(deviation, grain, value=noise / 127.5).clamp_(-1, 1)

@@ -48,9 +48,7 @@ class RewardModels:
         return cls({name: RewardModel.load(Path(folder) / name, visual, encoder.width) for name in DIMENSIONS}, encoder)
 
     @torch.inference_mode()
-    def score(
-        self, dimension: str, prompts: Sequence[str], images: Sequence[Image.Image], sources: Sequence[Sources] | None = None
-    ) -> Tensor:
+    def score(self, dimension: str, prompts: Sequence[str], images: Sequence[Image.Image], sources: Sequence[Sources] | None = None) -> Tensor:
         """Calibrated scores (B,) of B images for their prompts: 0 is the mean of the reference pictures, 1 their deviation.
 
         ``sources`` are the pictures that were edited, one or several per image; instruction and consistency need them.

@@ -55,9 +55,7 @@ def table_pairs(rows: Sequence[TableRow], dimension: str, folder: Path, share: f
     apart = set(order[: max(1, round(share * len(order)))])
     sides = [[row for row in mine if (row.prompt in apart) == held] for held in (False, True)]
     if len(mine) < LEAST or not sides[0]:
-        raise QI2Error(
-            f"rewards.pairs: {len(mine)} pairs on {len(order)} prompts for {dimension} are too few; give {LEAST} on several prompts, or none"
-        )
+        raise QI2Error(f"rewards.pairs: {len(mine)} pairs on {len(order)} prompts for {dimension} are too few; give {LEAST} on several prompts, or none")
     train, held = (PairSet(len(side), _opener(side, folder, size), "annotated") for side in sides)
     return train, held
 
