@@ -11,16 +11,18 @@ from qi2.data.world.edits import Edit
 from qi2.data.world.scene import Scene
 
 DESCRIBE = "describe the image"
-TURNS = ("text", "edit", "image", "text", "edit", "edit")
+READ, EDIT = ("text", "text", "image"), ("edit", "text", "edit", "edit", "text", "image")
+READ_SHARE = 0.5  # of the training; who cannot read captions and pictures learns little from instructions
 
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation: a prompt with images, and the answer to learn."""
+    """One conversation: a prompt with images, the structured caption that it leads to (empty: unknown), and a caption to answer with."""
 
     prompt: str
-    answer: str
+    structured: str
     images: tuple[Image.Image, ...] = ()
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Record:
 
 
 class Corpus:
-    """Draws examples of three tasks: text -> structured, image -> caption, (references, instruction) -> structured result."""
+    """Draws examples of three tasks: text, image, and (references, instruction), each -> structured caption."""
 
-    def __init__(self, train: Sequence[Record], heldout: Sequence[Record], read: Callable[[str], Image.Image], sizes: Sequence[int] = (32, 64)) -> None:
+    def __init__(self, train: Sequence[Record], heldout: Sequence[Record], read: Callable[[str], Image.Image], sizes: Sequence[int]) -> None:
         self.read, self.sizes = read, tuple(sizes)
         self.train, self._heldout = _by_task(train), _by_task(heldout)
 
@@ -45,10 +47,10 @@ class Corpus:
         records = {id(r): r for rows in self.train.values() for r in rows}.values()
         return [DESCRIBE] + [text for r in records for text in (*r.captions, r.structured)]
 
-    def turn(self, step: int) -> str:
-        """The task of a step: the tasks that the data has, in a fixed turn in which instructions, the hardest, come most often."""
-        turns = [task for task in TURNS if task in self.train]
-        return turns[step % len(turns)]
+    def turn(self, step: int, steps: int) -> str:
+        """The task of a step, of those that the data has: first captions and pictures in a fixed turn, then mostly instructions."""
+        turns = [task for task in (READ if step < READ_SHARE * steps else EDIT) if task in self.train]
+        return turns[step % len(turns)] if turns else next(iter(self.train))
 
     def draw(self, rng: np.random.Generator, task: str, n: int) -> list[Example]:
         """``n`` examples of one task, their images all of one size."""
@@ -68,7 +70,7 @@ class Corpus:
         images = tuple(self.read(name).convert("RGB").resize((size, size), Image.Resampling.BOX) for name in record.images)
         if task == "edit":
             return Example(caption, record.structured, images)
-        return Example(DESCRIBE, caption if rng.random() < 0.5 or not record.structured else record.structured, images)
+        return Example(DESCRIBE, record.structured, images, caption)
 
 
 def record(captions: Sequence[str], scene: str | None, edit: str | None, own: str, references: Sequence[str]) -> Record:

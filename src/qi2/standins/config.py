@@ -11,13 +11,15 @@ class VLMConfig:
 
     path: str = ""
     kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
-    vocabulary: int = 512
+    sizes: list[int] = field(default_factory=lambda: [64])  # px of the pictures to learn from, multiples of 32
+    vocabulary: int = 640
     width: int = 96
     layers: int = 3
     heads: int = 4
     vision_layers: int = 2
     fields: int = 5  # fields of the structured caption, predicted by as many tokens at the end of the prompt (training only)
     steps: int = 300
+    caption_weight: float = 0.1  # of next-token prediction beside the fields; more of it delays them
     batch_size: int = 64
     lr: float = 3e-3
     muon_lr: float = 8e-3

@@ -1,6 +1,6 @@
 """A small Qwen2 tokenizer trained on the corpus: byte-level BPE with Qwen's specials.
 
-Capital letters are never merged, so that a word to be rendered is read letter by letter.
+Capital letters of captions are never merged, so that a word to be rendered is read letter by letter.
 """
 
 import re
@@ -24,7 +24,8 @@ def train_tokenizer(corpus: Iterable[str], vocabulary: int) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocabulary - len(templates.SPECIAL_TOKENS), initial_alphabet=sorted(alphabet), min_frequency=2)
-    plain = re.sub(r"<\|[a-z_]+\|>", "\n", templates.SYSTEM + templates.USER)
-    tokenizer.train_from_iterator([plain] * 50 + [re.sub(r"\b[A-Z]+\b", "", text) for text in corpus], trainer)
+    texts = [re.sub(r"\b[A-Z]+\b", "", text) for text in corpus]
+    plain = re.sub(r"<\|[a-z_]+\|>", "\n", templates.conversation("", 1))
+    tokenizer.train_from_iterator([plain] * len(texts) + texts, trainer)  # every sample carries the template: one token per word of it
     tokenizer.add_special_tokens(list(templates.SPECIAL_TOKENS))
     return Qwen2TokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|im_end|>", unk_token=None)

@@ -9,6 +9,7 @@ from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.corpus import Corpus, Record, record
 from qi2.data.shards import Sidecar
 from qi2.models.condition import POINTER
+from qi2.standins.config import VLMConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, chec
     with publish(out) as staging:
         reporters = Reporters(reporter, FileReporter(staging))
         if not _point(staging / "vlm", cfg.standins.vlm.path):
-            corpus = build_corpus(side, cfg.standins.vlm.kinds)
+            corpus = build_corpus(side, cfg.standins.vlm)
             metrics |= train_vlm(cfg.standins.vlm, corpus, staging / "vlm", cfg.seed, reporters, checkpoints)
         if not _point(staging / "clip", cfg.standins.clip.path):
             train_clip(cfg, side.table, raw, staging / "vlm", staging / "clip", reporters)
@@ -47,13 +48,13 @@ def _point(folder: Path, path: str) -> bool:
     return bool(path)
 
 
-def build_corpus(side: Sidecar, kinds: list[str]) -> Corpus:
+def build_corpus(side: Sidecar, config: VLMConfig) -> Corpus:
     """Examples from the raw rows that are neither planted defects nor too large; of the scene kinds named, or all."""
     table = side.table
     sound = (table["source"] != "defect") & (table["task"] != "reference") & table["width"].between(1, LARGEST) & table["height"].between(1, LARGEST)
-    named = table["kind"].isin(kinds) | (table["task"] == "ti2i") if kinds else sound
+    named = table["kind"].isin(config.kinds) | (table["task"] == "ti2i") if config.kinds else sound
     chosen = table[sound & named & (table["captions"].map(len) > 0)]
-    return Corpus(_records(chosen[chosen["split"] == "train"]), _records(chosen[chosen["split"] == "heldout"]), side.image)
+    return Corpus(_records(chosen[chosen["split"] == "train"]), _records(chosen[chosen["split"] == "heldout"]), side.image, config.sizes)
 
 
 def _records(table: "pd.DataFrame") -> list[Record]:

@@ -1,14 +1,15 @@
 """The tiny Qwen3-VL that the line trains where no pretrained one is given, and then freezes.
 
-It learns three tasks, all in the condition encoder's own conversation: image -> caption by next-token prediction (so that it can
-caption), and text -> structured caption and (references, edit instruction) -> structured caption of the result by parallel
-prediction: the last tokens of the prompt's template predict the fields of the structured caption, one field each, before any token
-is generated (multi-token prediction, Gloeckle et al., 2024). What an image model needs to know then stands in the hidden states
-that it reads. The prediction head is dropped after training.
+Three prompts, all in the condition encoder's own conversation, have one answer: a caption, an image to describe, and references with
+an edit instruction each lead to the structured caption of a picture. It is learned by parallel prediction: the last tokens of the
+prompt's template predict the fields of the structured caption, one field each, before any token is generated (multi-token
+prediction, Gloeckle et al., 2024). What an image model needs to know then stands in the hidden states that it reads. Images also
+teach next-token prediction of their captions, so that the model can caption. The field head is dropped after training.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,18 @@ from qi2.training.config import OptimizerConfig
 from qi2.training.fit import StepModule, fit
 
 FIELD_TOKENS = 3
+IGNORED = -100  # in targets
+PLACE_STD = 1.5  # of the vision tower's position embeddings at the start; with transformers' 0.02 where things are is learned far later
+
+
+@dataclass
+class Batch:
+    """Conversations of one task: model inputs, where the prompts end (B,), the fields' token ids, and the captions' tokens if any."""
+
+    inputs: dict[str, Tensor]
+    ends: Tensor
+    truth: Tensor
+    labels: Tensor | None
 
 
 def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
@@ -57,11 +70,13 @@ def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
         patch_size=16, merge_size=2, temporal_patch_size=2, size={"shortest_edge": SLOT * SLOT, "longest_edge": 4096 * 4096},
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
     )  # fmt: skip
-    return ConditionEncoder(Qwen3VLForConditionalGeneration(settings), tokenizer, processor)
+    model = Qwen3VLForConditionalGeneration(settings)
+    nn.init.normal_(model.model.visual.pos_embed.weight, std=PLACE_STD)
+    return ConditionEncoder(model, tokenizer, processor)
 
 
 class VLMModule(StepModule):
-    """Next-token prediction of captions, parallel prediction of structured fields."""
+    """Parallel prediction of structured fields, next-token prediction of captions."""
 
     def __init__(self, encoder: ConditionEncoder, corpus: Corpus, config: VLMConfig, seed: int) -> None:
         super().__init__(config.steps)
@@ -69,32 +84,28 @@ class VLMModule(StepModule):
         self.model = encoder.model.requires_grad_(True)
         self.fields = nn.Linear(encoder.width, FIELD_TOKENS * encoder.width, bias=False)
 
-    def batch(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int) -> Batch:
         draw = rng.numpy_rng(self.seed, "vlm/batch", step)
-        task = self.corpus.turn(step)
+        task = self.corpus.turn(step, self.config.steps)
         examples = self.corpus.draw(draw, task, self.config.batch_size)
-        return caption_batch(self.encoder, examples) if task == "image" else field_batch(self.encoder, examples, self.config.fields)
+        return batch_of(self.encoder, examples, self.config.fields)
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        name, loss = ("caption", self.caption_loss(batch)) if "labels" in batch else ("fields", self.field_loss(batch))
-        self.log(f"vlm/{name}_loss", loss.detach())
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        hidden = self.model.model(**batch.inputs, use_cache=False).last_hidden_state
+        loss = hidden.new_zeros(())
+        if bool((batch.truth != IGNORED).any()):
+            loss = F.cross_entropy(self.field_logits(hidden, batch.ends).flatten(0, 2), batch.truth.flatten(), ignore_index=IGNORED)
+            self.log("vlm/fields_loss", loss.detach())
+        if batch.labels is not None:
+            logits = self.model.lm_head(hidden)
+            caption = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=IGNORED)
+            self.log("vlm/caption_loss", caption.detach())
+            loss = loss + self.config.caption_weight * caption
         return loss
 
-    def caption_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy of the answers' tokens."""
-        labels = batch.pop("labels")
-        logits = self.model.lm_head(self.model.model(**batch, use_cache=False).last_hidden_state)
-        return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
-
-    def field_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy of all fields' tokens."""
-        truth = batch.pop("truth")
-        return F.cross_entropy(self.field_logits(batch).flatten(0, 2), truth.flatten(), ignore_index=-100)
-
-    def field_logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """(B, fields, FIELD_TOKENS, vocabulary) from the states of the prompt's last ``fields`` tokens."""
-        n, ends = self.config.fields, batch["attention_mask"].sum(1)
-        hidden = self.model.model(**batch, use_cache=False).last_hidden_state
+    def field_logits(self, hidden: Tensor, ends: Tensor) -> Tensor:
+        """(B, fields, FIELD_TOKENS, vocabulary) from the states of the last ``fields`` tokens of prompts that end at ``ends`` (B,)."""
+        n = self.config.fields
         tail = hidden[torch.arange(len(hidden))[:, None], ends[:, None] - n + torch.arange(n)]
         return self.model.lm_head(self.fields(tail).unflatten(-1, (FIELD_TOKENS, -1)))
 
@@ -103,34 +114,35 @@ class VLMModule(StepModule):
         return self.scheduled(self, settings, lambda name: "layers" in name or "blocks" in name)
 
 
-def caption_batch(encoder: ConditionEncoder, examples: Sequence[Example]) -> dict[str, Tensor]:
-    """Inputs of whole conversations, and ``labels`` on the answers only."""
-    inputs = encoder.batch([e.prompt for e in examples], [list(e.images) for e in examples], [e.answer for e in examples])
-    answers = encoder.tokenizer([e.answer + "<|im_end|>" for e in examples]).input_ids
-    ends = inputs["attention_mask"].sum(1)
-    start = ends - torch.tensor([len(a) for a in answers])
-    columns = torch.arange(inputs["input_ids"].shape[1])
-    answered = (columns >= start[:, None]) & (columns < ends[:, None])
-    return inputs | {"labels": inputs["input_ids"].masked_fill(~answered, -100)}
+def batch_of(encoder: ConditionEncoder, examples: Sequence[Example], fields: int) -> Batch:
+    """Tensors of examples of one task; those with a caption are whole conversations."""
+    captions = [example.caption for example in examples]
+    inputs = encoder.batch([e.prompt for e in examples], [list(e.images) for e in examples], captions if any(captions) else None)
+    ends, labels = inputs["attention_mask"].sum(1), None
+    if any(captions):
+        stops, columns = ends, torch.arange(inputs["input_ids"].shape[1])
+        ends = stops - torch.tensor([len(ids) for ids in encoder.tokenizer([text + "<|im_end|>" for text in captions]).input_ids])
+        answered = (columns >= ends[:, None]) & (columns < stops[:, None])
+        labels = inputs["input_ids"].masked_fill(~answered, IGNORED)
+    return Batch(inputs, ends, field_truth(encoder, [example.structured for example in examples], fields), labels)
 
 
-def field_batch(encoder: ConditionEncoder, examples: Sequence[Example], fields: int) -> dict[str, Tensor]:
-    """Inputs of prompts, and ``truth`` (B, fields, FIELD_TOKENS): the token ids of the structured caption's fields."""
-    inputs = encoder.batch([e.prompt for e in examples], [list(e.images) for e in examples])
-    truth = torch.full((len(examples), fields, FIELD_TOKENS), -100)
-    for i, example in enumerate(examples):
-        texts = re.split(r" [;,] ", example.answer)[:fields]
-        for k, ids in enumerate(encoder.tokenizer([" " + text for text in texts]).input_ids):
+def field_truth(encoder: ConditionEncoder, structured: Sequence[str], fields: int) -> Tensor:
+    """(B, fields, FIELD_TOKENS): the token ids of the fields of structured captions, IGNORED where there are none."""
+    truth = torch.full((len(structured), fields, FIELD_TOKENS), IGNORED)
+    for i, caption in enumerate(structured):
+        texts = re.split(r" [;,] ", caption)[:fields] if caption else []
+        for k, ids in enumerate(encoder.tokenizer([" " + text for text in texts]).input_ids if texts else []):
             truth[i, k, : len(ids)] = torch.tensor(ids[:FIELD_TOKENS])
-    return inputs | {"truth": truth}
+    return truth
 
 
 @torch.no_grad()
 def field_accuracy(module: VLMModule, examples: Sequence[Example]) -> float:
     """Share of examples whose fields are all right."""
-    batch = field_batch(module.encoder, examples, module.config.fields)
-    truth = batch.pop("truth")
-    return float(((module.field_logits(batch).argmax(-1) == truth) | (truth == -100)).flatten(1).all(1).float().mean())
+    batch = batch_of(module.encoder, examples, module.config.fields)
+    found = module.field_logits(module.model.model(**batch.inputs, use_cache=False).last_hidden_state, batch.ends).argmax(-1)
+    return float(((found == batch.truth) | (batch.truth == IGNORED)).flatten(1).all(1).float().mean())
 
 
 def train_vlm(
@@ -141,7 +153,7 @@ def train_vlm(
     encoder = build_vlm(config, corpus.texts())
     module = VLMModule(encoder, corpus, config, seed)
     fit(module, "vlm", reporter, checkpoints=checkpoints)
-    metrics = {f"vlm/{task}_fields": field_accuracy(module, examples) for task, examples in corpus.heldout().items() if task != "image"}
+    metrics = {f"vlm/{task}_fields": field_accuracy(module, examples) for task, examples in corpus.heldout().items()}
     save_vlm(encoder, out)
     return metrics
 
