@@ -25,7 +25,5 @@ class PhaseConfig:
     batch_size: int = 32  # conditions per step
     targets: int = 1  # noisy targets per condition: the condition is computed once and shared
     dropout: float = 0.1  # unconditional dropout (Table 2)
-    token_dropout: float = 0.0  # share of text tokens hidden from the model (ours; a regulariser for small worlds)
-    text_noise: float = 0.0  # noise on the condition's hidden states, relative to their size (ours)
     kind_weights: dict[str, float] = field(default_factory=dict)  # how often each kind is drawn, relative; 1 where absent
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -20,6 +20,7 @@ class MMDiTConfig:
     rope_axes: list[int] = field(default_factory=lambda: [8, 28, 28])  # frame, height, width; sums to width / heads
     rope_theta: float = 10000.0
     gates: bool = True  # tanh gates on both residual branches, as 2.1 has them; the report shows none
+    places: bool = False  # ours: image tokens also carry their row and column as sines, from which a small model learns placement sooner
     image_shortcut: bool = False  # ours: latents of the last reference also enter the target tokens at the same place
 
 

@@ -7,6 +7,7 @@ modulated at t = 0 and never sees the target, so its keys and values do not depe
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +137,12 @@ class Attention(nn.Module):
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return rope.rotate(rms_norm(q, self.norm_q), cos, sin), rope.rotate(rms_norm(k, self.norm_k), cos, sin), v
 
+    def kv(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of `qkv` alone."""
+        width = x.shape[-1]
+        k, v = F.linear(x, self.to_qkv.weight[width:]).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return rope.rotate(rms_norm(k, self.norm_k), cos, sin), v
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """(B, heads, Lq, d) queries over (B, heads, Lk, d) to (B, Lq, width)."""
         return self.to_out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
@@ -163,6 +170,11 @@ class Block(nn.Module):
         return x + (torch.tanh(gate2) * change if self.gates else change), k, v
 
 
+    def kv(self, x: Tensor, modulation: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The keys and values that `forward` makes of x (B, L, width)."""
+        return self.attention.kv(layer_norm(x) * (1 + modulation.chunk(4, dim=-1)[0]), *angles)
+
+
 class MMDiT(nn.Module):
     """Predicts the velocity of target latents under a condition of text and reference images."""
 
@@ -183,6 +195,8 @@ class MMDiT(nn.Module):
         if config.image_shortcut:
             self.source_in = nn.Linear(config.latent_channels, width, bias=False)
             nn.init.zeros_(self.source_in.weight)
+        if config.places:
+            self.place_in = nn.Linear(4 * rope.PLACE_WAVES, width, bias=False)
         self.freqs = rope.frequencies(config.rope_axes, config.rope_theta)
         self._start_quietly()
 
@@ -206,13 +220,19 @@ class MMDiT(nn.Module):
         x = self.proj_out.weight.new_zeros(batch, length, self.config.width)
         x = x.masked_scatter(condition.is_text[..., None], self.txt_in(self.txt_norm(condition.text)))
         x = x.masked_scatter(condition.is_image[..., None], self.img_in(condition.latents))
+        if self.config.places:
+            x = x + condition.is_image[..., None] * self.place_in(rope.place_features(condition.positions))
         modulation, _ = self._modulations(torch.zeros(1, device=x.device))
         angles, mask = self._angles(condition.positions), condition.mask[:, None]
         keys, values = [], []
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x, k, v = block(x, modulation, angles, mask, None)
             keys.append(k)
             values.append(v)
+        last = cast(Block, self.blocks[-1])  # nothing reads what it would make of the condition, beyond keys and values
+        k, v = last.kv(x, modulation, angles)
+        keys.append(k)
+        values.append(v)
         return Prefix(keys, values, condition.is_text | condition.is_image, condition.target_start, condition.sources)
 
     def forward(self, x_t: Tensor, t: Tensor, prefix: Prefix) -> Tensor:
@@ -221,6 +241,8 @@ class MMDiT(nn.Module):
         positions = rope.image_positions(0, height, width).to(x_t.device).expand(batch, -1, -1).clone()
         positions[..., 0] = prefix.target_start[:, None]
         x = self.img_in(x_t.flatten(2).transpose(1, 2))
+        if self.config.places:
+            x = x + self.place_in(rope.place_features(positions))
         if self.config.image_shortcut and any(source is not None for source in prefix.sources):
             x = x + self.source_in(prefix.sources_like(x_t).flatten(2).transpose(1, 2))
         modulation, embedding = self._modulations(t)

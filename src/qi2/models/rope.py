@@ -7,6 +7,8 @@ centred on zero in height and width, then the running position advances by max(h
 import torch
 from torch import Tensor
 
+PLACE_WAVES = 6
+
 
 def text_positions(start: int, length: int) -> Tensor:
     """(length, 3): the same running position on every axis."""
@@ -19,6 +21,13 @@ def image_positions(start: int, height: int, width: int) -> Tensor:
     columns = torch.arange(width) - (width - width // 2)
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).view(-1, 2)
     return torch.cat([torch.full((height * width, 1), start), grid], dim=1)
+
+
+def place_features(positions: Tensor) -> Tensor:
+    """(..., 4 * PLACE_WAVES): sines and cosines of the rows and columns in positions (..., 3), at wavelengths 4, 8, 16 ... latents."""
+    waves = 2.0 ** torch.arange(2, 2 + PLACE_WAVES, device=positions.device)
+    angles = (2 * torch.pi * positions[..., 1:, None] / waves).flatten(-2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def frequencies(axes: list[int], theta: float) -> list[Tensor]:

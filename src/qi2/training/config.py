@@ -24,5 +24,6 @@ class EncodeConfig:
     """What is computed once and read by every later stage: latents per size and the prompts' hidden states."""
 
     sizes: list[int] = field(default_factory=lambda: [256, 512])
+    edit_sizes: list[int] = field(default_factory=list)  # sizes at which any stage trains on edits; empty: all
     kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
     captions: int = 2  # captions encoded per image

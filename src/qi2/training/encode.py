@@ -20,6 +20,7 @@ from qi2.core.reporter import Reporter
 from qi2.data.shards import Sidecar
 from qi2.models.condition import ConditionEncoder, EncodedPrompt
 from qi2.models.vae import VAE
+from qi2.training.config import EncodeConfig
 from qi2.training.encoded import write
 from qi2.training.fit import to_tensor
 
@@ -33,12 +34,14 @@ BATCH = 128
 def encode(cfg: "Recipe", raw: Path, curated: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
     """Write the encoded set of everything that any of the six manifests keeps."""
     side, settings = Sidecar.load(raw), cfg.encode
+    if unknown := set(settings.edit_sizes) - set(settings.sizes):
+        raise QI2Error(f"encode.edit_sizes has {sorted(unknown)}, which encode.sizes {settings.sizes} lacks; add it there")
     rows = manifest_rows(curated, settings.kinds)
     images = sorted({name for row in rows for name in (row["id"], *row["references"])})
     place = {name: i for i, name in enumerate(images)}
     pictures = {size: [square(side.image(name), size) for name in images] for size in sorted(settings.sizes)}
     latents = {size: encode_images(VAE.load(vae), pictures[size], f"encode images at {size} px") for size in sorted(settings.sizes)}
-    prompts, table = encode_prompts(ConditionEncoder.load(vlm), rows, pictures, place, settings.captions)
+    prompts, table = encode_prompts(ConditionEncoder.load(vlm), rows, pictures, place, settings)
     with publish(out) as staging:
         write(staging, table, prompts, latents)
         metrics = {"encode/samples": float(len(table)), "encode/prompts": float(len(prompts)), "encode/images": float(len(images))}
@@ -78,19 +81,22 @@ def encode_images(vae: VAE, images: list[Image.Image], label: str) -> Tensor:
 
 
 def encode_prompts(
-    encoder: ConditionEncoder, rows: list[dict[str, Any]], pictures: dict[int, list[Image.Image]], place: dict[str, int], captions: int
+    encoder: ConditionEncoder, rows: list[dict[str, Any]], pictures: dict[int, list[Image.Image]], place: dict[str, int], settings: EncodeConfig
 ) -> tuple[list[EncodedPrompt], pd.DataFrame]:
     """All prompts (the empty one first), and the rows with the indices of their prompts and images.
 
-    A T2I caption is the same at every size; an instruction is encoded once per size, because the encoder sees its references.
+    A T2I caption is the same at every size; an instruction is encoded once per edit size, because the encoder sees its references.
     """
     texts, lines = [""], []
     references: list[list[Image.Image]] = [[]]
     for row in rows:
-        used = list(row["captions"])[:captions]
+        used = list(row["captions"])[: settings.captions]
         line = {"id": row["id"], "task": row["task"], "kind": row["kind"], "stages": row["stages"], "image": place[row["id"]]}
         line["reference_images"] = [place[name] for name in row["references"]]
         for size in pictures:
+            line[f"prompts_{size}"] = []
+            if line["reference_images"] and settings.edit_sizes and size not in settings.edit_sizes:
+                continue
             if line["reference_images"] or size == min(pictures):
                 first = len(texts)
                 texts += used

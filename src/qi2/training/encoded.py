@@ -73,8 +73,10 @@ class EncodedSet:
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
 
     def sample(self, row: int, size: int, rng: np.random.Generator) -> Sample:
-        """A row at a size (pixels), with one of its captions."""
+        """A row at a size (pixels), with one of its captions. Raises QI2Error where the row was not encoded at that size."""
         prompts, latents = self._prompts[size][row], self.latents[size]
+        if not len(prompts):
+            raise QI2Error(f"edit {self.rows['id'][row]} was not encoded at {size} px; add {size} to encode.edit_sizes, or train edits at other sizes")
         references = [latents[int(i)].float() for i in self._references[row]]
         return Sample(row, int(prompts[int(rng.integers(len(prompts)))]), latents[self._target[row]].float(), references)
 

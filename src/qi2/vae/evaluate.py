@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ def heldout_sets(raw: Path, batches: Sequence[ImageBatch], limit: int, seed: int
     for batch in batches:
         first = next(b.side for b in batches if b.pool == batch.pool)
         name = NAMES[batch.pool] + ("" if batch.side == first else f"_{batch.side}")
-        rows = table[table["pool"] == batch.pool].sort_values("id").to_dict("records")
+        rows: list[dict[str, Any]] = table[table["pool"] == batch.pool].sort_values("id").to_dict("records")  # type: ignore[assignment]
         rows = [rows[i] for i in sorted(numpy_rng(seed, "vae/heldout").permutation(len(rows))[:limit])]
         if not rows or name in sets:
             continue
