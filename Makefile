@@ -35,13 +35,19 @@ help: ## list the targets
 	@echo "  SCALE=smoke|tiny|small|report (tiny), STAGE=sft, FROM=sft, SET='sft.steps=200 seed=1',"
 	@echo "  PYTHON=python3.11, TORCH_INDEX=URL, QI2_PREFECT_PORT=4200, QI2_MLFLOW_PORT=5000"
 
+ifndef SETUP_ALONE
+# Two makes at the same time set .venv up one after the other: the second waits, and then finds the stamp.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) flows/preflight.py $(if $(filter run up deploy,$(MAKECMDGOALS)),,--setup)
+	@$(PYTHON) flows/alone.py $(VENV)/.lock "another make, which sets up $(VENV)" $(MAKE) --no-print-directory SETUP_ALONE=1 $@
+else
+$(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install $(CPU_INDEX) 'torch==2.13.0'
 	$(PIP) install -c requirements.lock -e '.[line,dev]'
 	@test -e .git || printf '[core]\n    no_scm = true\n' > .dvc/config.local
 	@touch $@
+endif
 
 install: $(STAMP) ## set up the virtual environment in .venv
 
@@ -68,7 +74,7 @@ down: ## stop them
 ui: $(STAMP) ## show both addresses, and open them on a desktop
 	@$(BIN)/python -m flows.stack ui
 
-status: $(STAMP) ## what runs, and which results are out of date
+status: $(STAMP) ## what runs, and which results are out of date and why
 	@$(BIN)/python -m flows.stack status
 	@$(BIN)/python -m flows.dag $(SCALE)
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from graphlib import TopologicalSorter
@@ -17,17 +17,23 @@ from typing import Any
 import yaml
 
 from qi2.core.errors import QI2Error
-from tasks import settings
+from tasks import config, settings
 
 CONFIG = "config"
+SHOWN = 4  # reasons named for a stage that is out of date
 BUSY = ("is busy", "Unable to acquire lock", "another DVC process")
+
+
+class Busy(QI2Error):
+    """Another DVC process holds the workspace."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one scale: what it reads and what it writes, as paths relative to the project root."""
+    """One stage of one scale: the sections of the configuration and the paths (relative to the project root) that it reads and writes."""
 
     name: str
+    params: tuple[str, ...]
     deps: tuple[str, ...]
     outs: tuple[str, ...]
 
@@ -47,7 +53,8 @@ class Dag:
                 raise QI2Error(f"unknown scale {self.scale!r}; dvc.yaml has {', '.join(entry['foreach'])}")
             body = json.loads(json.dumps(entry["do"]).replace("${item}", self.scale))
             outs = (*_paths(body.get("outs", [])), *_paths(body.get("metrics", [])), *_paths(body.get("plots", [])))
-            found[name] = Stage(name, _paths(body.get("deps", [])), outs)
+            params = tuple(key for entry in body.get("params", []) for keys in entry.values() for key in keys)
+            found[name] = Stage(name, params, _paths(body.get("deps", [])), outs)
         found.pop(CONFIG, None)
         return found
 
@@ -89,22 +96,26 @@ class Dag:
 
     def changed(self, target: str | None = None) -> set[str]:
         """Stages up to ``target`` whose code, parameters, inputs or outputs differ from dvc.lock, with all that follows from them."""
+        return self.downstream(set(self.reasons(target))) & set(self.order(target))
+
+    def reasons(self, target: str | None = None, attempts: int = 60) -> dict[str, list[str]]:
+        """{stage: the paths and keys that differ from dvc.lock}, without stages that merely follow."""
         order = self.order(target)
         ends = [order[-1]] if target else [name for name in order if not any(name in above for above in self.upstream.values())]
-        text = self._dvc("status", "--json", "--with-deps", *(f"{name}@{self.scale}" for name in ends))
-        named = {key.removesuffix(f"@{self.scale}") for key in json.loads(text)}
-        return self.downstream(named & set(self.stages)) & set(order)
+        text = self._dvc("status", "--json", "--with-deps", *(f"{name}@{self.scale}" for name in ends), attempts=attempts)
+        found = {key.removesuffix(f"@{self.scale}"): facts for key, facts in json.loads(text).items()}
+        return {name: _named(facts) for name, facts in found.items() if name in self.stages}
 
-    def _dvc(self, *arguments: str, attempts: int = 60) -> str:
-        """Standard output of a DVC command; waits while another DVC process holds the workspace."""
-        for _ in range(attempts):
+    def _dvc(self, *arguments: str, attempts: int) -> str:
+        """Standard output of a DVC command; asks every five seconds while another DVC process holds the workspace."""
+        for attempt in range(attempts):
             done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=self.root, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return done.stdout
             if not any(text in done.stderr for text in BUSY):
-                break
-            time.sleep(5)
-        raise QI2Error(f"dvc {' '.join(arguments)} failed: {done.stderr.strip()}")
+                raise QI2Error(f"dvc {' '.join(arguments)} failed: {done.stderr.strip()}")
+            time.sleep(5 if attempt + 1 < attempts else 0)
+        raise Busy("a stage is running, and DVC says what is out of date only when it has ended; ask again then")
 
     def recorded(self, name: str) -> dict[str, str]:
         """{output path: md5} of a stage as dvc.lock has it; empty for a stage that has not run."""
@@ -135,16 +146,44 @@ def _paths(entries: list[Any]) -> tuple[str, ...]:
     return tuple(entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)
 
 
+def _named(facts: list[Any]) -> list[str]:
+    """The paths, and in their place the keys of a configuration, of one stage in ``dvc status --json``."""
+    found: list[str] = []
+    for fact in facts:
+        for path, state in ({fact: ""} if isinstance(fact, str) else next(iter(fact.values()))).items():
+            found += state if isinstance(state, dict) else [path]
+    return found
+
+
+def states(dag: Dag) -> Iterator[tuple[str, str]]:
+    """(stage, up to date or why not) in their order; what was edited in conf/ since the last run counts as a run would find it."""
+    order, edited = dag.order(), config.edited(dag.scale)
+    reasons = {name: [key for key in stage.params if key in edited] for name, stage in dag.stages.items() if edited & set(stage.params)}
+    for name, found in dag.reasons(attempts=1).items():
+        reasons[name] = list(dict.fromkeys([*reasons.get(name, []), *found]))
+    changed = dag.downstream(set(reasons))
+    for name in order:
+        above = [stage for stage in dag.stages if stage in dag.upstream[name] & changed]
+        yield name, _state(reasons.get(name, []), above) if dag.recorded(name) else "has not run"
+
+
+def _state(reasons: list[str], above: list[str]) -> str:
+    if not reasons and not above:
+        return "up to date"
+    more = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+    return f"out of date: {', '.join(reasons[:SHOWN])}{more}" if reasons else f"out of date: follows {', '.join(above)}"
+
+
 def main(arguments: list[str]) -> int:
     """Print the state of every stage of a scale."""
     try:
-        dag = Dag(arguments[0] if arguments else "tiny")
-        changed = dag.changed()
+        for name, state in states(Dag(arguments[0] if arguments else "tiny")):
+            print(f"{name:10} {state}")
+    except Busy as busy:
+        print(busy)
     except QI2Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for name in dag.order():
-        print(f"{name:10} {'out of date' if name in changed else 'up to date'}")
     return 0
 
 

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 
-from flows import prefect_api
+from flows import prefect_api, slots
 from flows.stack import POOL
 from qi2.core.errors import QI2Error
 from tasks import settings
 
 STAMP = settings.STATE / "prefect" / "deployed"
-LIMITS = {"dvc-workspace": 1, **{f"scale-{scale}": 1 for scale in settings.SCALES}}
 FINAL = ("Completed", "Failed", "Cancelled", "Crashed")
 SILENCE_S = 120
 ZOMBIES = {
@@ -45,8 +44,7 @@ def deploy_if_changed() -> None:
 def deploy() -> None:
     """Register everything with the running server."""
     _wait_for_pool()
-    for name, limit in LIMITS.items():
-        prefect_api.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": limit}, accept=(prefect_api.CONFLICT,))
+    slots.create()
     _automation()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, cwd=settings.ROOT, env=settings.environment(), capture_output=True, text=True, check=False)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from prefect import get_run_logger, runtime
 from prefect.concurrency.sync import concurrency
 
-from flows import steps
+from flows import slots, steps
 from flows.dag import Dag
-from flows.stage import LEASE_S, StageRecord, remember, run_stage
+from flows.stage import StageRecord, remember, run_stage
 from qi2.core.errors import QI2Error
 from tasks import config, settings, tracking
 from tasks.jsonl import append
@@ -33,21 +33,28 @@ class Line:
         self.progress = settings.STATE / "progress" / f"{self.flow_run_id}.jsonl"
         self.records: list[StageRecord] = []
         self.started = _started()
-        self._held = ExitStack()
 
     def __enter__(self) -> "Line":
-        self._held.enter_context(concurrency(f"scale-{self.scale}", lease_duration=LEASE_S, raise_on_lease_renewal_failure=False))
-        config.write_overrides(self.scale, self.overrides)
-        config.write(self.scale)
-        self.forced = self._forced()
-        self.todo = self.dag.changed(self.target) | self.forced
+        self._step(f"waiting for another run of scale {self.scale}")
+        with ExitStack() as held:
+            slot = slots.of_scale(self.scale)
+            held.enter_context(concurrency(slot, lease_duration=slots.LEASE_S, raise_on_lease_renewal_failure=False))
+            self._step("looking for what is out of date")
+            config.write_overrides(self.scale, self.overrides)
+            config.write(self.scale)
+            self.forced = self._forced()
+            self.todo = self.dag.changed(self.target) | self.forced
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        tracking.close_parent("FAILED" if kind else "FINISHED", self.journey, self.scale, self.flow_run_id)
-        if error is not None:
-            append(self.progress, event="failed", text=str(error))
-        self._held.close()
+        with self._held:
+            if error is not None:
+                append(self.progress, event="failed", text=str(error))
+            tracking.close_parent("FAILED" if kind else "FINISHED", self.journey, self.scale, self.flow_run_id)
+
+    def _step(self, text: str) -> None:
+        append(self.progress, event="step", text=text)
 
     def _forced(self) -> set[str]:
         order = self.dag.order(self.target)

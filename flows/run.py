@@ -49,7 +49,7 @@ def parameters(scale: str, assignments: Sequence[str], from_stage: str | None) -
 
 
 def run(deployment: str, values: dict[str, Any]) -> int:
-    """Trigger and follow; 0 when the run completed."""
+    """Trigger and follow; 0 when the run completed, 130 when it is no longer followed."""
     started = time.monotonic()
     if problems := preflight.problems():
         raise QI2Error("\n".join(problems))
@@ -57,7 +57,11 @@ def run(deployment: str, values: dict[str, Any]) -> int:
     deploy.deploy_if_changed()
     created = prefect_api.start_run(deployment, values)
     print(f"{deployment} {json.dumps(values)}: run {created['name']}, {settings.prefect_url()}/runs/flow-run/{created['id']}", flush=True)
-    state = follow(created["id"])
+    try:
+        state = follow(created["id"])
+    except KeyboardInterrupt:
+        print("\nno longer followed; the run goes on (make down stops it, and the next run continues from its last checkpoint)")
+        return 130
     terminal.summary(deployment, values["scale"], created["id"], state, time.monotonic() - started)
     return 0 if state["type"] == "COMPLETED" else 1
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 
-from flows import preflight
+from flows import preflight, slots
+from flows.alone import alone
 from qi2.core.errors import QI2Error
 from tasks import settings
 
@@ -36,13 +37,18 @@ def commands() -> dict[str, list[str]]:
     }
 
 
+def urls() -> dict[str, str]:
+    """Where each server listens."""
+    return {"prefect": settings.prefect_url(), "mlflow": settings.mlflow_url()}
+
+
 def answers(name: str, timeout: float = 2.0) -> bool:
     """Whether the server replies to its health check; the worker has none and only has to be alive."""
-    urls = {"prefect": f"{settings.prefect_url()}/api/health", "mlflow": f"{settings.mlflow_url()}/health"}
-    if name not in urls:
+    health = {"prefect": f"{urls()['prefect']}/api/health", "mlflow": f"{urls()['mlflow']}/health"}
+    if name not in health:
         return process(name) is not None
     try:
-        with urllib.request.urlopen(urls[name], timeout=timeout) as reply:
+        with urllib.request.urlopen(health[name], timeout=timeout) as reply:
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False
@@ -59,9 +65,20 @@ def process(name: str) -> psutil.Process | None:
     return found if alive else None
 
 
+def elsewhere(name: str) -> bool:
+    """Whether PREFECT_API_URL or MLFLOW_TRACKING_URI names a server that is not this project's."""
+    ports = {"prefect": settings.prefect_port(), "mlflow": settings.mlflow_port()}
+    return name in ports and urls()[name] not in (f"http://127.0.0.1:{ports[name]}", f"http://localhost:{ports[name]}")
+
+
 def up() -> None:
     """Start what is not running, both servers at the same time; returns when both answer. Raises QI2Error with the log's end."""
-    missing = [name for name in NAMES if process(name) is None]
+    with alone(settings.STATE / "starting", "another start of the stack"):
+        _up()
+
+
+def _up() -> None:
+    missing = [name for name in NAMES if process(name) is None and not elsewhere(name)]
     if not missing and all(answers(name) for name in NAMES):
         return
     if problem := preflight.ports():
@@ -70,6 +87,8 @@ def up() -> None:
         if name != "worker":
             _start(name)
     _wait("prefect")
+    if "prefect" in missing:
+        slots.free_lost()
     if "worker" in missing:
         _start("worker")
     _wait("mlflow")
@@ -88,6 +107,8 @@ def _start(name: str) -> None:
 def _wait(name: str) -> None:
     start = time.monotonic()
     while not answers(name):
+        if elsewhere(name):
+            raise QI2Error(f"The {name} server that the environment names does not answer: {urls()[name]}")
         if process(name) is None or time.monotonic() - start > WAIT_S:
             why = "stopped" if process(name) is None else f"did not answer within {WAIT_S:.0f} s"
             raise QI2Error(f"The {name} server {why}. The end of {LOGS / f'{name}.log'}:\n{_tail(LOGS / f'{name}.log')}")
@@ -119,13 +140,13 @@ def _stop(parent: psutil.Process) -> None:
 
 
 def status() -> None:
-    """One line per process: state, address, memory."""
-    urls = {"prefect": settings.prefect_url(), "mlflow": settings.mlflow_url(), "worker": f"work pool {POOL}"}
+    """One line per process: state, address, and its pid where it runs here."""
+    addresses = {**urls(), "worker": f"work pool {POOL}"}
     for name in NAMES:
         found = process(name)
-        state = "down" if found is None else "up" if answers(name) else "starting"
-        memory = "" if found is None else f"pid {found.pid}"
-        print(f"{name:8} {state:9} {urls[name]:32} {memory}")
+        known = found is not None or elsewhere(name)
+        state = "up" if known and answers(name) else "starting" if found else "down"
+        print(f"{name:8} {state:9} {addresses[name]:32} {'' if found is None else f'pid {found.pid}'}")
 
 
 def ui() -> None:
@@ -134,7 +155,7 @@ def ui() -> None:
     import webbrowser
 
     desktop = sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    for name, url in (("Prefect", settings.prefect_url()), ("MLflow", settings.mlflow_url())):
+    for name, url in urls().items():
         print(f"{name:8} {url}")
         if desktop:
             webbrowser.open(url)

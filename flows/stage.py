@@ -18,14 +18,13 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 
-from flows import memory
+from flows import memory, slots
 from flows.dag import BUSY, Dag
 from tasks import settings, tracking
 from tasks.jsonl import Follower, append
 from tasks.stage import EVENTS, FLOW_PID, events_folder
 
-WORKSPACE = "dvc-workspace"
-LEASE_S, TICK_S, FORWARD_S = 60, 2.0, 4.0
+TICK_S, FORWARD_S = 2.0, 4.0
 BUSY_TRIES, KILLED_TRIES = 60, 3
 PROGRESS_LINE = re.compile(r"\d+% \d+/\d+ ")
 KILLED = re.compile(r"exited with (-\d+|137|143)\b")
@@ -62,7 +61,9 @@ def _worth_another_try(_task: Any, run: Any, state: Any) -> bool:
 def run_stage(stage: str, scale: str, journey: str, flow_run_id: str, progress: str, force: bool = False) -> StageRecord:
     """Bring one stage up to date and return its record. Raises StageFailed with the end of its log."""
     started = time.time()
-    with concurrency(WORKSPACE, occupy=1, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
+    append(Path(progress), event="step", text="waiting for the stage of another run")
+    with concurrency(slots.WORKSPACE, lease_duration=slots.LEASE_S, raise_on_lease_renewal_failure=False):
+        append(Path(progress), event="step", text="starting")
         work = _Work(stage, scale, Path(progress), lambda: tracking.parent_run(journey, scale, flow_run_id))
         work.execute(force)
     outs = Dag(scale).recorded(stage)

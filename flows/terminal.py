@@ -32,6 +32,7 @@ class Screen:
         self.stage: dict[str, Any] | None = None
         self.stage_started = self.started
         self.last: dict[str, Any] = {}
+        self.step = ""
         self.printed = 0.0
 
     def event(self, event: dict[str, Any]) -> None:
@@ -39,6 +40,8 @@ class Screen:
         kind = event.get("event")
         if kind == "stage":
             self._stage(event)
+        elif kind == "step":
+            self.step = event["text"]
         elif kind == "failed":
             self._line("failed")
         elif kind == "unchanged":
@@ -47,6 +50,7 @@ class Screen:
             self.last = event
 
     def _stage(self, event: dict[str, Any]) -> None:
+        self.step = ""
         head = f"[{event['index']:2}/{event['of']}] {event['name']:10}"
         if event["state"] == "reused":
             self._line(f"{head} unchanged")
@@ -70,10 +74,10 @@ class Screen:
     def _status(self, state: str) -> str:
         total = clock(time.monotonic() - self.started)
         if self.stage is None:
-            return f"{state.lower()} ... total {total}"
+            return f"{self.step or state.lower()} ... total {total}"
         head = f"[{self.stage['index']:2}/{self.stage['of']}] {self.stage['name']:10}"
         if not self.last:
-            return f"{head} starting ... total {total}"
+            return f"{head} {self.step or 'starting'} ... total {total}"
         share = 100 * self.last["done"] / self.last["total"]
         left = "?" if self.last.get("eta_s") is None else clock(self.last["eta_s"])
         counts = f"{self.last['done']}/{self.last['total']}"

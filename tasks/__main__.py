@@ -1,12 +1,16 @@
 """``python -m tasks STAGE --scale SCALE``: what the commands of dvc.yaml call, and the steps that follow the DAG."""
 
 import argparse
+import os
 import sys
 
 from qi2.core.errors import QI2Error
 from tasks import settings
 
 AFTER = {"gate": "checks", "promote": "promote", "report": "report", "nightly": "nightly"}
+
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait slow down whatever else runs; read when torch loads
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,10 +24,14 @@ def resolved_path(scale: str) -> Path:
 
 
 def write_overrides(scale: str, overrides: Mapping[str, Any] | None) -> None:
-    """Make ``overrides`` (nested, or with dotted keys) the scale's local layer; none clears it."""
-    path = settings.ROOT / "conf" / "local" / f"{scale}.yaml"
+    """Make ``overrides`` (nested, or with dotted keys) the scale's local layer; none clears it.
+
+    Raises QI2Error for an unknown key or a value that does not fit, and then leaves the layer as it was.
+    """
+    values, path = nested(overrides or {}), _local(scale)
+    load(Recipe, [*_layers(scale), values])
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(nested(overrides or {}), sort_keys=False) if overrides else ""
+    text = yaml.safe_dump(values, sort_keys=False) if values else ""
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
 
@@ -49,14 +53,29 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def resolve(scale: str) -> dict[str, Any]:
     """The whole configuration as nested dictionaries, plus fingerprints of what it names outside the project."""
-    optional = [settings.ROOT / "conf" / "base.yaml", settings.ROOT / "conf" / "local" / f"{scale}.yaml"]
-    base, local = ([path] if path.exists() else [] for path in optional)
-    recipe = load(Recipe, [*base, settings.ROOT / "conf" / "scale" / f"{scale}.yaml", *local])
-    values = as_dict(recipe)
+    local = [_local(scale)] if _local(scale).exists() else []
+    values = as_dict(load(Recipe, [*_layers(scale), *local]))
     source = values["data"]["source"]
     pretrained = {name: part["path"] for name, part in values["standins"].items() if isinstance(part, dict) and part.get("path")}
     marks = {name: fingerprint(Path(path)) for name, path in pretrained.items() if Path(path).exists()}
     return {**values, "source_files": fingerprint(Path(source)) if source else None, "pretrained_files": marks}
+
+
+def edited(scale: str) -> set[str]:
+    """The sections that differ from the configuration that was resolved last; all of them when there is none."""
+    path = resolved_path(scale)
+    before = yaml.safe_load(path.read_text()) if path.exists() else {}
+    now = yaml.safe_load(yaml.safe_dump(resolve(scale)))
+    return {name for name, value in now.items() if name not in before or before[name] != value}
+
+
+def _local(scale: str) -> Path:
+    return settings.ROOT / "conf" / "local" / f"{scale}.yaml"
+
+
+def _layers(scale: str) -> list[Path]:
+    base = settings.ROOT / "conf" / "base.yaml"
+    return [*([base] if base.exists() else []), settings.ROOT / "conf" / "scale" / f"{scale}.yaml"]
 
 
 def fingerprint(source: Path) -> str:

@@ -140,8 +140,10 @@ def _validate(scale: str, suites: "Mapping[str, tuple[pd.DataFrame, list[Any]]]"
     """Run every suite, write the Data Docs, and describe what failed."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)  # they would bury the failures in the flow's message
     shutil.rmtree(docs, ignore_errors=True)
     for site in list(context.get_site_names()):
         context.delete_data_docs_site(site)
@@ -168,6 +170,12 @@ def _describe(name: str, key: str, item: Any) -> str:
     found = item.result or {}
     rows = [str(row[key]) for row in found.get("partial_unexpected_index_list") or []]
     seen = found.get("partial_unexpected_list") or found.get("observed_value") or item.exception_info
+    examples = ", ".join(map(_plain, seen)) if isinstance(seen, list) else str(seen)
     where = f" ({', '.join(rows)})" if rows else ""
     rule = item.expectation_config.type.removeprefix("expect_").replace("_", " ")
-    return f"{name} {' / '.join(columns)}: {rule} failed for {found.get('unexpected_count', '?')} rows{where}, e.g. {str(seen)[:120]}"
+    return f"{name} {' / '.join(columns)}: {rule} failed for {found.get('unexpected_count', '?')} rows{where}, e.g. {examples[:120]}"
+
+
+def _plain(value: Any) -> str:
+    """A value, or a pair of them, without the names of numpy's types."""
+    return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)

@@ -132,7 +132,7 @@ class Offer:
             data=_data(recipe),
             flow_run=os.environ.get("QI2_FLOW_RUN", "none"),
             run_id=run_id,
-            standins="small stand-ins trained by the line itself",
+            standins=_standins(recipe),
             outs={name.removeprefix("dvc."): md5 for name, md5 in self._hashes().items()},
             figures=self._own_figures(),
             outcome="Promoted to champion." if outcome == CHAMPION else "Refused.",
@@ -150,6 +150,11 @@ class Offer:
 def _data(recipe: Mapping[str, Any]) -> str:
     source = recipe["data"].get("source")
     return f"a user's own images ({source})" if source else "the procedural world and scikit-image's photographs"
+
+
+def _standins(recipe: Mapping[str, Any]) -> str:
+    paths = {name: part["path"] for name, part in recipe["standins"].items() if isinstance(part, Mapping) and "path" in part}
+    return ", ".join(f"{name}: {path or 'a small stand-in trained by the line itself'}" for name, path in paths.items())
 
 
 def _link(source: str, target: str) -> None:

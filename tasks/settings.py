@@ -58,7 +58,7 @@ def server_env() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment of every process of the stack: telemetry off, both servers' addresses, heartbeats on."""
+    """The environment of every process of the stack: telemetry off, both servers' addresses, heartbeats on, and slots free soon."""
     return {
         **os.environ,
         **TELEMETRY_OFF,
@@ -71,6 +71,9 @@ def environment() -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "60",
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2",
+        "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "4",
         "MLFLOW_TRACKING_URI": mlflow_url(),
         "PYTHONUNBUFFERED": "1",
     }

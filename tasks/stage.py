@@ -41,6 +41,8 @@ def run(stage: str, scale: str) -> None:
     timer, started = Timer(), psutil.Process().create_time()
     runs, recipe, entry = settings.runs_folder(scale), config.read(scale), _definition(stage, scale)
     module = importlib.import_module(f"tasks.{stage}")
+    if "threads" in _sections(entry):
+        _use_threads(recipe.threads)
     out = runs / module.OUT
     _discard_foreign_checkpoints(runs / ".checkpoints" / module.OUT, _key(entry))
     timer.seconds["import"] = time.time() - started
@@ -58,6 +60,14 @@ def run(stage: str, scale: str) -> None:
             _forward(scale, stage)
     shutil.rmtree(runs / ".checkpoints" / module.OUT, ignore_errors=True)
     _record(runs, stage, started, timer)
+
+
+def _use_threads(count: int) -> None:
+    """Set the number of threads of one operation; before torch is loaded by the environment, after that by a call."""
+    if count:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(count)
 
 
 class _Declared:
@@ -170,8 +180,16 @@ def _end_with_flow() -> None:
     flow = int(os.environ[FLOW_PID])
 
     def watch() -> None:
-        while psutil.pid_exists(flow):
+        while _lives(flow):
             time.sleep(2)
         os._exit(143)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process works; one that is dead but whose parent has not asked for its status (as in many containers) does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,4 +1,4 @@
-"""Runs the journey to the VAE four times in the project of the current folder, and prints what each did as JSON."""
+"""Runs the journey to the VAE four times in the project of the current folder, and prints what each did as JSON; then loses a slot."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 
@@ -22,13 +23,29 @@ def _attempt(duplicate: bool, overrides: dict[str, Any] | None = None) -> dict[s
     return {"state": state.name, "message": state.message or "", "ran": ran, "events": [event["event"] for event in events]}
 
 
+def _slots_after_one_was_lost() -> dict[str, int]:
+    """Slots taken when the server begins again: of the workspace without a lease, of the scale with one."""
+    from flows import prefect_api, slots
+
+    prefect_api.call("PATCH", f"/v2/concurrency_limits/{slots.WORKSPACE}", {"active_slots": 1})
+    given = {"names": [slots.of_scale("smoke")], "slots": 1, "lease_duration": slots.LEASE_S}
+    prefect_api.call("POST", "/v2/concurrency_limits/increment-with-lease", given)
+    slots.free_lost()
+    return {limit["name"]: limit["active_slots"] for limit in prefect_api.call("POST", "/v2/concurrency_limits/filter", {})}
+
+
 def main() -> None:
+    from flows import slots
+
     with prefect_test_harness(server_startup_timeout=180):
+        os.environ["PREFECT_API_URL"] = PREFECT_API_URL.value()
+        slots.create()
         results = {
             "bad_data": _attempt(duplicate=True),
             "mended": _attempt(duplicate=False, overrides={"curate.examples": 3}),
             "unchanged": _attempt(duplicate=False, overrides={"curate.examples": 3}),
             "failing_stage": _attempt(duplicate=False, overrides={"curate.examples": 3, "seed": 13}),
+            "slots": _slots_after_one_was_lost(),
         }
     sys.stdout.write(json.dumps(results))
 

@@ -10,6 +10,7 @@ from flows.dag import Dag
 from flows.preflight import problems
 from flows.run import parameters
 from qi2.core.errors import QI2Error
+from tasks import settings
 from tests.flows.conftest import ROOT, Project
 
 STAGE = '''"""A stage that takes no time."""
@@ -31,7 +32,7 @@ def run(recipe, runs, out, reporter):
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What four runs of the journey to the VAE did."""
+    """What four runs of the journey to the VAE did, and which slots were taken after one was lost."""
     project = Project(tmp_path_factory.mktemp("flows") / "qi2")
     for stage in ("ingest", "vlm", "curate", "vae"):
         out = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["outs"][0].rsplit("/", 1)[1]
@@ -40,7 +41,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name in ("scenario.py", "curated.py"):
         (project.root / "tests" / "flows" / name).write_text((ROOT / "tests" / "flows" / name).read_text())
     store = f"sqlite:///{project.root}/mlflow.db"
-    done = project.run("-m", "tests.flows.scenario", MLFLOW_TRACKING_URI=store, PREFECT_SERVER_EPHEMERAL_ENABLED="true")
+    server = {name: value for name, value in settings.environment().items() if name.startswith("PREFECT_SERVER_CONCURRENCY")}
+    server |= {"PREFECT_HOME": str(project.root / ".qi2" / "prefect"), "PREFECT_SERVER_EPHEMERAL_ENABLED": "true"}
+    done = project.run("-m", "tests.flows.scenario", MLFLOW_TRACKING_URI=store, **server)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -68,6 +71,11 @@ def test_a_failing_stage_is_not_tried_again_and_says_why(told: dict[str, Any]) -
     assert failing["state"] == "Failed"
     assert failing["ran"] == ["ingest", "vlm", "curate"]
     assert "seed 13 is bad luck; choose another" in failing["message"]
+
+
+def test_a_slot_that_was_lost_is_freed_and_one_with_a_lease_is_kept(told: dict[str, Any]) -> None:
+    taken = {name: slots for name, slots in told["slots"].items() if name in ("dvc-workspace", "scale-smoke")}
+    assert taken == {"dvc-workspace": 0, "scale-smoke": 1}
 
 
 def test_every_journey_has_a_deployment_and_the_night_has_a_schedule() -> None:

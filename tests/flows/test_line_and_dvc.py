@@ -74,6 +74,15 @@ def test_what_follows_a_changed_stage_is_out_of_date_too(trained: Project) -> No
     trained.override("tiny", "")
 
 
+def test_the_state_of_a_scale_says_why_a_stage_is_out_of_date(trained: Project) -> None:
+    local = trained.root / "conf" / "local" / "tiny.yaml"
+    local.write_text("sft: {dropout: 0.123}")  # edited, and not yet resolved by a run
+    lines = dict(line.split(maxsplit=1) for line in trained.run("-m", "flows.dag", "tiny").stdout.splitlines())
+    local.write_text("")
+    told = {"vae": "up to date", "sft": "out of date: sft", "rlhf": "out of date: follows sft"}
+    assert {name: lines[name] for name in told} == told
+
+
 def test_scales_neither_overwrite_nor_invalidate_each_other(trained: Project) -> None:
     model = trained.root / "runs" / "smoke" / "raw" / "model.txt"
     text, state = model.read_text(), _reported(trained, "smoke")

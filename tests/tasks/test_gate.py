@@ -116,6 +116,7 @@ def test_survival_outside_its_band_and_lost_rows_fail(runs: Path) -> None:
     path.write_text(json.dumps(funnel))
     failures = check_curated(runs, "smoke").failures
     assert {line.split(":")[0] for line in failures} == {"funnel high / survival", "funnel in / accounted"}
+    assert all("stage1" in line or "stage4" in line for line in failures)
 
 
 def test_the_gate_before_curation_says_what_to_run(tmp_path: Path) -> None:

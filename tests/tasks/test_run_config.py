@@ -47,9 +47,17 @@ def test_overrides_of_one_scale_leave_the_others_alone(project: Path) -> None:
 
 
 def test_an_unknown_key_is_named_with_its_nearest_neighbour(project: Path) -> None:
-    config.write_overrides("tiny", {"sft.dropuot": 0.1})
     with pytest.raises(QI2Error, match=r"sft\.dropuot.*sft\.dropout"):
-        config.resolve("tiny")
+        config.write_overrides("tiny", {"sft.dropuot": 0.1})
+    config.resolve("tiny")
+
+
+def test_what_was_edited_since_the_last_run_is_known(project: Path) -> None:
+    config.write("tiny")
+    assert config.edited("tiny") == set()
+    config.write_overrides("tiny", {"sft.dropout": 0.123})
+    assert config.edited("tiny") == {"sft"}
+    assert "sft" in config.edited("smoke")
 
 
 def test_resolved_file_gives_back_the_same_recipe_and_is_not_touched_again(project: Path) -> None:
