@@ -21,6 +21,7 @@ class Recipe:
 
     scale: str = "small"
     seed: int = 0
+    threads: int = 0  # CPU threads of one operation; 0: as many as cores. Small models train faster with one
     data: DataConfig = field(default_factory=DataConfig)
     standins: StandinsConfig = field(default_factory=StandinsConfig)
     curate: CurateConfig = field(default_factory=CurateConfig)

@@ -1,5 +1,7 @@
 """The MMDiT: positions as published, and a sample's result does not depend on its batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -49,6 +51,29 @@ def test_a_sample_alone_and_in_any_batch_is_the_same():
         for i, (p, r) in enumerate(samples):
             alone = model(x[i : i + 1], t[i : i + 1], model.encode_condition(collate([p], [r])))
             torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("switch", ["places", "image_shortcut"])
+def test_switches_keep_a_sample_independent_of_its_batch_and_change_the_result(switch):
+    plain, model = random_model(), random_model(replace(CONFIG, **{switch: True}))
+    model.load_state_dict(plain.state_dict(), strict=False)
+    condition = collate([prompt(1, 2, None, 3), prompt(2, 4)], [[latents(3)], []])
+    alone = collate([prompt(1, 2, None, 3)], [[latents(3)]])
+    x, t = torch.randn(2, 64, 2, 2), torch.tensor([0.3, 0.7])
+    with torch.no_grad():
+        together = model(x, t, model.encode_condition(condition))
+        torch.testing.assert_close(together[:1], model(x[:1], t[:1], model.encode_condition(alone)), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(together[:1], plain(x[:1], t[:1], plain.encode_condition(alone)))
+
+
+def test_the_last_block_gives_the_keys_and_values_of_its_whole_pass():
+    model = random_model()
+    block, x, modulation = model.blocks[-1], torch.randn(2, 5, 32), torch.randn(2, 1, 128)
+    angles = model._angles(rope.text_positions(0, 5).expand(2, -1, -1))
+    with torch.no_grad():
+        _, *whole = block(x, modulation, angles, torch.ones(2, 1, 5, 5, dtype=torch.bool), None)
+        for a, b in zip(whole, block.kv(x, modulation, angles), strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_the_condition_is_read_and_does_not_depend_on_time():

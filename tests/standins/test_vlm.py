@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.data.corpus import Example
 from qi2.models.condition import ConditionEncoder, fit_reference
 from qi2.standins.config import VLMConfig
-from qi2.standins.vlm import build_vlm, save_vlm
+from qi2.standins.vlm import IGNORED, batch_of, build_vlm, save_vlm
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,22 @@ def picture(seed, size=64):
 
 def test_words_to_render_are_read_letter_by_letter(encoder):
     assert encoder.tokenizer.tokenize("the word KO")[-2:] == ["K", "O"]
+
+
+def test_every_word_of_the_template_is_one_token(encoder):
+    """Spelled out, the template would be longer than the captions of the world."""
+    assert encoder.drop == 12
+    assert [encoder.tokenizer.tokenize(word) for word in ("user", "assistant", "<image")] == [["user"], ["assistant"], ["<image"]]
+
+
+def test_a_picture_teaches_its_fields_where_the_prompt_ends_and_its_caption_after_it(encoder):
+    examples = [Example("describe", "white ; red circle , none , none , none", (picture(i),), caption) for i, caption in enumerate(("red", "a red circle"))]
+    batch = batch_of(encoder, examples, 5)
+    for ids, labels, end, example in zip(batch.inputs["input_ids"], batch.labels, batch.ends, examples, strict=True):
+        assert encoder.tokenizer.decode(ids[:end]).endswith("<|im_start|>assistant\n")
+        assert encoder.tokenizer.decode(labels[labels != IGNORED]) == f"{example.caption}<|im_end|>"
+        assert (labels[:end] == IGNORED).all()
+    assert encoder.tokenizer.decode(batch.truth[0, 1][batch.truth[0, 1] != IGNORED]) == " red circle"
 
 
 def test_alone_and_in_a_batch_are_the_same(encoder):

@@ -21,12 +21,11 @@ from qi2.training.mixture import Mixture, Part, in_blocks
 
 @dataclass
 class Generated:
-    """The student's samples of one task: x (B, 64, h, w), their condition, and the weight of the task in the batch."""
+    """The student's samples of one task: x (B, 64, h, w), and their condition."""
 
     task: str
     condition: Condition
     x: Tensor
-    share: float
 
 
 class DistillModule(ManualModule):
@@ -47,27 +46,26 @@ class DistillModule(ManualModule):
     def teacher(self) -> MMDiT:
         return self.frozen[0].to(self.device)
 
-    def batch(self, step: int) -> list[Part]:
+    def batch(self, step: int) -> Part:
         """Conditions of real samples; their images are not used."""
         draw = rng.numpy_rng(self.seed, "distill/rows", step)
         size = self.config.sizes[int(draw.integers(len(self.config.sizes)))]
         return self.mixture.draw(draw, self.config.batch_size, size)
 
-    def training_step(self, batch: list[Part], _: int) -> None:
+    def training_step(self, batch: Part, _: int) -> None:
         draw = rng.generator(self.seed, "distill/noise", self.steps_done)
         exit_step = int(torch.randint(len(self.times), (1,), generator=draw))
-        total = sum(len(part.samples) for part in batch)
-        generated = [self.generate(part, exit_step, len(part.samples) / total, draw) for part in batch]
-        loss = torch.stack([g.share * self.student_loss(g, draw) for g in generated]).sum()
+        generated = self.generate(batch, exit_step, draw)
+        loss = self.student_loss(generated, draw)
         self.log("distill/loss_student", loss.detach())
         self.update(loss, self.config.student.clip)
         for _ in range(self.config.fake_updates):
-            loss = torch.stack([g.share * self.fake_loss(g, draw) for g in generated]).sum()
+            loss = self.fake_loss(generated, draw)
             self.log("distill/loss_fake", loss.detach())
             self.update(loss, self.config.fake.clip, index=1)
         self.advance()
 
-    def generate(self, part: Part, exit_step: int, share: float, draw: torch.Generator) -> Generated:
+    def generate(self, part: Part, exit_step: int, draw: torch.Generator) -> Generated:
         """Backward simulation: the student's own steps before ``exit_step`` without gradient, then its clean prediction there."""
         condition = self.data.condition(part.samples)
         shape = torch.stack([sample.target for sample in part.samples]).shape
@@ -78,7 +76,7 @@ class DistillModule(ManualModule):
             x_t = flow.interpolate(x, torch.randn(shape, generator=draw).to(self.device), t)
             with torch.set_grad_enabled(i == exit_step):
                 x = flow.to_x0(x_t, self.model(x_t, t, prefix), t)
-        return Generated(part.task, condition, x, share)
+        return Generated(part.task, condition, x)
 
     def student_loss(self, generated: Generated, draw: torch.Generator) -> Tensor:
         """Moves the samples along the difference of the fake and the real score at a random noise level."""

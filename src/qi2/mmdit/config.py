@@ -23,7 +23,6 @@ class PhaseConfig:
 
     stages: list[StageConfig] = field(default_factory=list)
     batch_size: int = 32  # conditions per step
-    targets: int = 1  # noisy targets per condition: the condition is computed once and shared
     dropout: float = 0.1  # unconditional dropout (Table 2)
     kind_weights: dict[str, float] = field(default_factory=dict)  # how often each kind is drawn, relative; 1 where absent
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -9,10 +9,9 @@ from qi2.core import rng
 from qi2.mmdit.config import PhaseConfig
 from qi2.models import flow
 from qi2.models.mmdit import MMDiT
-from qi2.objectives.flow_matching import flow_matching_loss
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import StepModule
-from qi2.training.mixture import Mixture, Part, in_blocks
+from qi2.training.mixture import Mixture, Part, in_blocks, supervised_loss
 
 
 class MMDiTModule(StepModule):
@@ -31,7 +30,7 @@ class MMDiTModule(StepModule):
             step -= stage.steps
         raise IndexError(step)
 
-    def batch(self, step: int) -> list[Part]:
+    def batch(self, step: int) -> Part:
         """Samples of the step's stage at one of its sizes."""
         index, _ = self.stage_of(step)
         sizes = self.phase.stages[index].sizes
@@ -39,32 +38,17 @@ class MMDiTModule(StepModule):
         size = sizes[int(draw.integers(len(sizes)))]
         return self.mixtures[index].draw(draw, self.phase.batch_size, size, self.phase.dropout)
 
-    def training_step(self, batch: list[Part], _: int) -> Tensor:
-        total = sum(len(part.samples) for part in batch)
-        loss = torch.zeros(())
-        for k, part in enumerate(batch):
-            value = self.part_loss(part, k)
-            self.log(f"{self.name}/loss_{part.task}", value.detach())
-            loss = loss + value * (len(part.samples) / total)
+    def training_step(self, batch: Part, _: int) -> Tensor:
+        draw = rng.generator(self.seed, f"{self.name}/noise", self.steps_done)
+        loss = supervised_loss(self.model, self.data, batch, self.times(len(batch.samples), draw).to(self.device), draw)
+        self.log(f"{self.name}/loss_{batch.task}", loss.detach())
         return loss
 
-    def part_loss(self, part: Part, index: int) -> Tensor:
-        """Mean flow-matching loss over samples and their noisy targets."""
-        n = self.phase.targets
-        x0 = torch.stack([s.target for s in part.samples]).repeat_interleave(n, dim=0).to(self.device)
-        draw = rng.generator(self.seed, f"{self.name}/noise", self.steps_done, index)
-        t = self.times(len(part.samples), n, draw).to(self.device)
-        noise = torch.randn(x0.shape, generator=draw).to(self.device)
-        prefix = self.model.encode_condition(self.data.condition(part.samples, part.drop)).repeat(n)
-        return flow_matching_loss(self.model(flow.interpolate(x0, noise, t), t, prefix), x0, noise)
-
-    def times(self, samples: int, n: int, draw: torch.Generator) -> Tensor:
-        """(samples * n,) logit-normal times whose mean moves over the stage; the n times of a sample are stratified."""
+    def times(self, n: int, draw: torch.Generator) -> Tensor:
+        """(n,) logit-normal times whose mean moves over the stage."""
         index, done = self.stage_of(self.steps_done)
-        stage = self.phase.stages[index]
-        mean = stage.t_mean[0] + (stage.t_mean[1] - stage.t_mean[0]) * done
-        u = (torch.arange(n) + torch.rand(samples, n, generator=draw)) / n
-        return torch.sigmoid(mean + stage.t_std * torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))).flatten()
+        start, end = self.phase.stages[index].t_mean
+        return flow.logit_normal((n,), start + (end - start) * done, self.phase.stages[index].t_std, draw)
 
     def configure_optimizers(self) -> Any:
         return self.scheduled(self.model, self.phase.optimizer, in_blocks)

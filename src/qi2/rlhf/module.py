@@ -38,16 +38,16 @@ class RLHFModule(ManualModule):
         self.register_buffer("kind_spread", torch.ones(len(pool.kinds)))
         self.register_buffer("reward_spread", torch.ones(len(sampler.scorers)))
 
-    def batch(self, step: int) -> list[list[Part]]:
+    def batch(self, step: int) -> list[Part]:
         """Real samples for every update of the step."""
         draw = rng.numpy_rng(self.seed, "rlhf/real", step)
         return [self.mixture.draw(draw, self.config.real_batch, self.config.size, self.config.dropout) for _ in range(self.config.updates)]
 
-    def training_step(self, batch: list[list[Part]], _: int) -> None:
+    def training_step(self, batch: list[Part], _: int) -> None:
         rollout = None if self.config.objective == "supervised" else self.roll_out()
         draw = rng.generator(self.seed, "rlhf/update", self.steps_done)
-        for parts in batch:
-            loss = self.supervised(parts, draw)
+        for part in batch:
+            loss = self.supervised(part, draw)
             if rollout is not None and rollout.prompts:
                 loss = self.config.supervised * loss + self.policy_loss(rollout, draw)
             self.update(loss, self.config.optimizer.clip)
@@ -91,9 +91,10 @@ class RLHFModule(ManualModule):
                 first = next(iter(rollout.rewards.values()))[here]
                 self.log(f"rlhf/kind/{kind}", first.nanmean())
 
-    def supervised(self, parts: list[Part], draw: torch.Generator) -> Tensor:
+    def supervised(self, part: Part, draw: torch.Generator) -> Tensor:
         """Flow matching on real samples: the anchor that keeps what rewards do not measure."""
-        loss = supervised_loss(self.model, self.data, parts, self.config.t_mean, self.config.t_std, draw)
+        t = flow.logit_normal((len(part.samples),), self.config.t_mean, self.config.t_std, draw).to(self.device)
+        loss = supervised_loss(self.model, self.data, part, t, draw)
         self.log("rlhf/loss_supervised", loss.detach())
         return loss
 

@@ -23,7 +23,7 @@ class VLMConfig:
     batch_size: int = 64
     lr: float = 3e-3
     muon_lr: float = 8e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.5  # strong: without it a colour and a shape that were never seen together are read as their neighbours
 
 
 @dataclass

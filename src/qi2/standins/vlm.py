@@ -81,6 +81,7 @@ class VLMModule(StepModule):
     def __init__(self, encoder: ConditionEncoder, corpus: Corpus, config: VLMConfig, seed: int) -> None:
         super().__init__(config.steps)
         self.encoder, self.corpus, self.config, self.seed = encoder, corpus, config, seed
+        self.prefetch = True
         self.model = encoder.model.requires_grad_(True)
         self.fields = nn.Linear(encoder.width, FIELD_TOKENS * encoder.width, bias=False)
 

@@ -37,13 +37,14 @@ class StepModule(pl.LightningModule):
     def __init__(self, total_steps: int) -> None:
         super().__init__()
         self.total_steps, self.steps_done = total_steps, 0
+        self.prefetch = False  # whether a second process makes the batches; worth it where they are decoded or drawn
 
     def batch(self, step: int) -> Any:
         """The batch of one step; a pure function of the step (and the seed)."""
         raise NotImplementedError
 
     def train_dataloader(self) -> Any:
-        return DataLoader(_Batches(self), batch_size=None)
+        return DataLoader(_Batches(self), batch_size=None, num_workers=int(self.prefetch), multiprocessing_context="fork" if self.prefetch else None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["steps_done"] = self.steps_done

@@ -14,7 +14,7 @@ from qi2.training.encoded import Draw, EncodedSet, Sample
 
 @dataclass
 class Part:
-    """Samples of one task, which are of like length; ``drop`` says which lose their condition (unconditional dropout)."""
+    """A batch: samples of one task, which are of like length; ``drop`` says which lose their condition (unconditional dropout)."""
 
     task: str
     samples: list[Sample]
@@ -22,9 +22,9 @@ class Part:
 
 
 class Mixture:
-    """Draws batches from the rows that manifest ``stage`` keeps, T2I and TI2I apart so that neither is padded to the other's length.
+    """Draws batches from the rows that manifest ``stage`` keeps; a batch is all T2I or all TI2I, so that none is padded to the other's length.
 
-    ti2i_share: of the samples, where the manifest has both tasks. weights: relative draw weight per kind, 1 where absent.
+    ti2i_share: of the batches, where the manifest has both tasks. weights: relative draw weight per kind, 1 where absent.
     """
 
     def __init__(self, data: EncodedSet, stage: int, ti2i_share: float, weights: dict[str, float]) -> None:
@@ -34,29 +34,19 @@ class Mixture:
         self.draws = {"t2i": Draw(t2i, weights), "ti2i": Draw(edits, weights)}
         self.share = (ti2i_share if len(edits) else 0.0) if len(t2i) else 1.0
 
-    def draw(self, draw: np.random.Generator, n: int, size: int, dropout: float = 0.0) -> list[Part]:
-        """``n`` samples at ``size`` pixels as one or two parts."""
-        edits = min(n, int(n * self.share + draw.random()))
-        parts = []
-        for task, count in (("t2i", n - edits), ("ti2i", edits)):
-            if count:
-                samples = [self.data.sample(row, size, draw) for row in self.draws[task](draw, count)]
-                parts.append(Part(task, samples, (draw.random(count) < dropout).tolist()))
-        return parts
+    def draw(self, draw: np.random.Generator, n: int, size: int, dropout: float = 0.0) -> Part:
+        """``n`` samples at ``size`` pixels."""
+        task = "ti2i" if draw.random() < self.share else "t2i"
+        samples = [self.data.sample(row, size, draw) for row in self.draws[task](draw, n)]
+        return Part(task, samples, (draw.random(n) < dropout).tolist())
 
 
-def supervised_loss(model: MMDiT, data: EncodedSet, parts: list[Part], t_mean: float, t_std: float, generator: torch.Generator) -> Tensor:
-    """Flow-matching loss on real samples with logit-normal times, averaged over all samples of all parts."""
-    total = sum(len(part.samples) for part in parts)
-    losses = []
-    for part in parts:
-        x0 = torch.stack([sample.target for sample in part.samples])
-        t = flow.logit_normal((len(x0),), t_mean, t_std, generator).to(model.proj_out.weight.device)
-        noise = torch.randn(x0.shape, generator=generator).to(t.device)
-        x0 = x0.to(t.device)
-        prefix = model.encode_condition(data.condition(part.samples, part.drop))
-        losses.append(flow_matching_loss(model(flow.interpolate(x0, noise, t), t, prefix), x0, noise) * (len(x0) / total))
-    return torch.stack(losses).sum()
+def supervised_loss(model: MMDiT, data: EncodedSet, part: Part, t: Tensor, generator: torch.Generator) -> Tensor:
+    """Flow-matching loss on real samples at times t (B,)."""
+    x0 = torch.stack([sample.target for sample in part.samples]).to(t.device)
+    noise = torch.randn(x0.shape, generator=generator).to(t.device)
+    prefix = model.encode_condition(data.condition(part.samples, part.drop))
+    return flow_matching_loss(model(flow.interpolate(x0, noise, t), t, prefix), x0, noise)
 
 
 def in_blocks(name: str) -> bool:

@@ -50,6 +50,7 @@ class VAEModule(StepModule):
     def __init__(self, vae: VAE, images: Images, cfg: VAEConfig, seed: int, teacher: Features | None, perceptual: Features | None) -> None:
         super().__init__(cfg.steps)
         self.vae, self.images, self.cfg, self.seed = vae, images, cfg, seed
+        self.prefetch = True
         self.teacher, self.perceptual = teacher, perceptual
         self.encoder_steps = round(cfg.steps * (1 - cfg.refine_share))
         width = 0 if teacher is None else teacher(torch.zeros(1, 3, 64, 64))[0].shape[1]
