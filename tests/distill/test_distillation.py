@@ -67,28 +67,27 @@ def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path, 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_backward_simulation_is_the_sampler_that_the_student_is_used_with(small_world: Any, shift: float) -> None:
     module = build(small_world, settings(ti2i_share=0.0), shift)
-    part = module.batch(0)[0]
+    part = module.batch(0)
     draw = rng.generator(0, "test")
     noises = [torch.randn(8, 64, 4, 4, generator=draw) for _ in range(4)]
-    generated = module.generate(part, 3, 1.0, rng.generator(0, "test"))
+    generated = module.generate(part, 3, rng.generator(0, "test"))
     prefix = module.model.encode_condition(module.data.condition(part.samples))
     torch.testing.assert_close(generated.x.detach(), sample_renoised(module.model, noises, prefix, shift))
 
 
 def test_gradient_reaches_only_the_last_simulated_step(small_world: Any) -> None:
     module = build(small_world, settings(ti2i_share=0.0))
-    part = module.batch(0)[0]
+    part = module.batch(0)
     calls: list[bool] = []
     module.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    module.generate(part, 2, 1.0, rng.generator(0, "test"))
+    module.generate(part, 2, rng.generator(0, "test"))
     assert calls == [False, False, True]
 
 
 def test_student_update_moves_neither_teacher_nor_fake_score(small_world: Any) -> None:
     module = build(small_world, settings())
     draw = rng.generator(0, "test")
-    for part in module.batch(0):
-        module.student_loss(module.generate(part, 1, 1.0, draw), draw).backward()
+    module.student_loss(module.generate(module.batch(0), 1, draw), draw).backward()
     assert module.model.proj_out.weight.grad.abs().sum() > 0
     assert all(p.grad is None for network in (module.teacher, module.fake) for p in network.parameters())
 
@@ -97,8 +96,8 @@ def test_edits_are_distilled_with_their_own_guidance(small_world: Any) -> None:
     """At the start fake score and teacher are one network: without guidance the two scores agree and nothing is learned."""
     module = build(small_world, settings(batch_size=16, ti2i_share=0.5, guidance=3.0, edit_guidance=1.0))
     draw, losses = rng.generator(0, "test"), {}
-    for part in module.batch(0):
-        losses[part.task] = float(module.student_loss(module.generate(part, 0, 1.0, draw), draw).detach())
+    for part in map(module.batch, range(12)):  # each is all T2I or all TI2I
+        losses[part.task] = float(module.student_loss(module.generate(part, 0, draw), draw).detach())
     assert losses["ti2i"] < 1e-8 < losses["t2i"]
 
 

@@ -63,8 +63,20 @@ def test_every_image_slot_becomes_one_place(encoder):
 def test_the_state_before_the_final_norm_is_used(encoder):
     sample = encoder.encode(["a red circle"], [[]])[0]
     last = encoder.model.model(**encoder.batch(["a red circle"], [[]]), use_cache=False).last_hidden_state[0, encoder.drop :]
-    assert not torch.allclose(sample.text, last)
-    torch.testing.assert_close(encoder.model.model.language_model.norm(sample.text), last, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(sample.text, last[-encoder.last :])
+    torch.testing.assert_close(encoder.model.model.language_model.norm(sample.text), last[-encoder.last :], rtol=1e-4, atol=1e-5)
+
+
+def test_a_stand_in_gives_its_last_tokens_and_a_model_that_says_nothing_gives_all(encoder):
+    prompts, references = ["make the red circle blue"], [[picture(0), picture(1)]]
+    short = encoder.encode(prompts, references)[0]
+    assert short.layout == [None, None, 5]
+    encoder.last = 0
+    whole = encoder.encode(prompts, references)[0]
+    encoder.last = 5
+    assert whole.layout.count(None) == 2
+    assert len(whole.text) == sum(run for run in whole.layout if run) > 5
+    torch.testing.assert_close(whole.text[-5:], short.text)
 
 
 def test_vision_features_keep_the_place(encoder):

@@ -3,6 +3,9 @@
 One hidden state per text token is used: the output of the last decoder layer before the final norm. The system message is
 dropped. At image slots the hidden states are thrown away and the reference's VAE latents take their place (report eq. 1),
 2 x 2 latent tokens per slot, because a slot covers 32 px and a latent token 16 px. Works without torchvision.
+
+A stand-in that this line trained says in its config how many of its last text tokens carry what it understood
+(``condition_tokens``); only those are used. A real Qwen3-VL says nothing, and all its text tokens are.
 """
 
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from qi2.models.vision import grids, speed_up, to_patches
 SLOT = 32  # pixels per image slot and side
 PATCH, FRAMES = 16, 2  # Qwen3-VL's patches: pixels per side, and frames, which a still image fills with copies
 POINTER = "pretrained.json"
+CONDITION_TOKENS = "condition_tokens"
 
 
 @dataclass
@@ -67,6 +71,7 @@ class ConditionEncoder:
         self.width: int = model.config.text_config.hidden_size
         self.image_token: int = model.config.image_token_id
         self.drop = len(tokenizer(templates.SYSTEM).input_ids)
+        self.last: int = getattr(model.config, CONDITION_TOKENS, 0)
         self._before_norm: Tensor | None = None
         self.model.model.language_model.norm.register_forward_pre_hook(self._keep)
 
@@ -132,7 +137,10 @@ class ConditionEncoder:
             elif not image:
                 previous = layout[-1] if layout else None
                 layout[len(layout) - (previous is not None) :] = [(previous or 0) + 1]
-        return EncodedPrompt(hidden[ids != self.image_token].float().cpu().clone(), layout)
+        text = hidden[ids != self.image_token].float().cpu()
+        if self.last:
+            text, layout = text[-self.last :], [None] * layout.count(None) + [self.last]
+        return EncodedPrompt(text.clone(), layout)
 
     def vision_features(self, images: Tensor) -> Tensor:
         """Patch features (B, C, H/16, W/16) of images (B, 3, H, W) in [-1, 1], H and W multiples of 32; before the merger. Differentiable in the images."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from qi2.core import rng
 from qi2.core.reporter import Reporter
 from qi2.data.corpus import Corpus, Example
-from qi2.models.condition import SLOT, ConditionEncoder
+from qi2.models.condition import CONDITION_TOKENS, SLOT, ConditionEncoder
 from qi2.standins.config import VLMConfig
 from qi2.standins.tokenizer import train_tokenizer
 from qi2.training.config import OptimizerConfig
@@ -70,6 +70,7 @@ def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
         patch_size=16, merge_size=2, temporal_patch_size=2, size={"shortest_edge": SLOT * SLOT, "longest_edge": 4096 * 4096},
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
     )  # fmt: skip
+    setattr(settings, CONDITION_TOKENS, config.fields)
     model = Qwen3VLForConditionalGeneration(settings)
     nn.init.normal_(model.model.visual.pos_embed.weight, std=PLACE_STD)
     return ConditionEncoder(model, tokenizer, processor)
