@@ -48,6 +48,8 @@ def test_every_path_that_the_readme_names_exists() -> None:
 
 def test_commands_of_the_readme_parse() -> None:
     parser = build_parser()
-    for line in re.findall(r"^qi2 (.+)$", TEXT, re.MULTILINE):
+    lines = re.findall(r"^(?:\.venv/bin/)?qi2 (.+)$", TEXT, re.MULTILINE)
+    assert lines
+    for line in lines:
         words = [plain or quoted for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line)]
         assert callable(parser.parse_args(words).run)

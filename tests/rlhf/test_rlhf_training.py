@@ -61,7 +61,7 @@ def weights(folder: Path) -> str:
 @pytest.mark.parametrize("objective", ["nft", "grpo"])
 def test_policy_gains_the_reward_that_it_is_given(small_world: Any, tmp_path: Path, objective: str) -> None:
     rollout = RolloutConfig(prompts=6, group=8, steps=3, guidance=1.5)
-    config = settings(objective=objective, steps=12, clip_range=0.5, supervised=0.0, rollout=rollout)
+    config = settings(objective=objective, steps=20, clip_range=0.5, supervised=0.0, rollout=rollout)
     curve: list[float] = []
 
     def watched(samples: Sequence[RolloutSample]) -> Tensor:

@@ -158,6 +158,7 @@ def test_training_aligns_and_then_freezes_the_encoder(images: TrainingImages) ->
         return images.batch(step)
 
     module.images = SimpleNamespace(batch=keep_at_the_switch)
+    module.prefetch = False  # another process would not see the weights
     curves = FileReporter(folder_of(images) / "curves")
     fit(module, "vae", curves)
     rows = [line.split(",") for line in (curves.folder / "curves.csv").read_text().splitlines()]
