@@ -71,6 +71,8 @@ def test_a_stand_in_gives_its_last_tokens_and_a_model_that_says_nothing_gives_al
     prompts, references = ["make the red circle blue"], [[picture(0), picture(1)]]
     short = encoder.encode(prompts, references)[0]
     assert short.layout == [None, None, 5]
+    unstructured = build_vlm(VLMConfig(width=32, layers=1, heads=2, vision_layers=1), ["a cat"] * 5, structured=False)
+    assert unstructured.last == 0
     encoder.last = 0
     whole = encoder.encode(prompts, references)[0]
     encoder.last = 5

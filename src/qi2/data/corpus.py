@@ -42,6 +42,11 @@ class Corpus:
         self.read, self.sizes = read, tuple(sizes)
         self.train, self._heldout = _by_task(train), _by_task(heldout)
 
+    @property
+    def structured(self) -> bool:
+        """Whether any prompt has a structured caption to learn; a user's own images have none."""
+        return "text" in self.train or "edit" in self.train
+
     def texts(self) -> list[str]:
         """All captions, instructions and structured captions of the training rows, for the tokenizer."""
         records = {id(r): r for rows in self.train.values() for r in rows}.values()

@@ -41,8 +41,8 @@ class Batch:
     labels: Tensor | None
 
 
-def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
-    """An untrained tiny Qwen3-VL around a tokenizer trained on ``corpus``."""
+def build_vlm(config: VLMConfig, corpus: Sequence[str], structured: bool = True) -> ConditionEncoder:
+    """An untrained tiny Qwen3-VL around a tokenizer trained on ``corpus``; its last tokens speak for the prompt where they learn fields."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -70,7 +70,8 @@ def build_vlm(config: VLMConfig, corpus: Sequence[str]) -> ConditionEncoder:
         patch_size=16, merge_size=2, temporal_patch_size=2, size={"shortest_edge": SLOT * SLOT, "longest_edge": 4096 * 4096},
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
     )  # fmt: skip
-    setattr(settings, CONDITION_TOKENS, config.fields)
+    if structured:
+        setattr(settings, CONDITION_TOKENS, config.fields)
     model = Qwen3VLForConditionalGeneration(settings)
     nn.init.normal_(model.model.visual.pos_embed.weight, std=PLACE_STD)
     return ConditionEncoder(model, tokenizer, processor)
@@ -152,7 +153,7 @@ def train_vlm(
 ) -> dict[str, float]:
     """Train the tiny Qwen3-VL and save it as a transformers folder; returns metrics on held-out examples."""
     torch.manual_seed(rng.key(seed, "vlm/init"))
-    encoder = build_vlm(config, corpus.texts())
+    encoder = build_vlm(config, corpus.texts(), corpus.structured)
     module = VLMModule(encoder, corpus, config, seed)
     fit(module, "vlm", reporter, checkpoints=checkpoints)
     metrics = {f"vlm/{task}_fields": field_accuracy(module, examples) for task, examples in corpus.heldout().items()}
