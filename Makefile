@@ -62,6 +62,7 @@ test: $(STAMP) ## run the tests
 
 check: $(STAMP) ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -79,9 +79,7 @@ def _figures(scale: str, folder: Path, alias: str) -> dict[str, float]:
     recipe, stage = config.recipe_of(facts), _stage(folder)
     out = settings.STATE / "nightly" / scale / alias
     raw = settings.ROOT / settings.runs_folder(scale) / "raw"
-    figures = evaluate_models(
-        recipe, {stage: folder / stage}, folder / "vae", folder / "standins", out, NullReporter(), raw if raw.exists() else None
-    )
+    figures = evaluate_models(recipe, {stage: folder / stage}, folder / "vae", folder / "standins", out, NullReporter(), raw if raw.exists() else None)
     return {name: figure.value for name, figure in figures.items()}
 
 

@@ -32,7 +32,9 @@ def test_the_diff_that_adds_a_stage_is_valid_code_and_a_valid_entry() -> None:
 
 def test_every_make_target_that_the_readme_names_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, re.MULTILINE)) | set(re.findall(r"`([a-z]+)`", TEXT.split("`make help` lists the rest:")[1].split(".")[0]))  # noqa: E501
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, re.MULTILINE)) | set(
+        re.findall(r"`([a-z]+)`", TEXT.split("`make help` lists the rest:")[1].split(".")[0])
+    )  # noqa: E501
     assert named <= targets, named - targets
 
 

@@ -25,7 +25,7 @@ def edit(args: argparse.Namespace) -> None:
 
     missing = [name for name in args.images if not Path(name).exists()]
     if missing or not args.images:
-        raise QI2Error(f"no image {missing[0] if missing else 'given'}; write qi2 edit IN.png [IN2.png ...] \"INSTRUCTION\" --out OUT.png")
+        raise QI2Error(f'no image {missing[0] if missing else "given"}; write qi2 edit IN.png [IN2.png ...] "INSTRUCTION" --out OUT.png')
     pipe = Pipeline.load(args.model, args.stage)
     references = [Image.open(name) for name in args.images]
     _save(pipe.edit([args.instruction], [references], [args.seed], args.size, args.steps, args.guidance), args.out)

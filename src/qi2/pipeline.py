@@ -1,8 +1,8 @@
 """Use a trained model: text to image and instruction editing, in three lines.
 
-    from qi2.pipeline import Pipeline
-    pipe = Pipeline.load("runs/tiny/champion")
-    pipe.generate(["a red circle left of a blue star on white"], seeds=[0])[0].save("x.png")
+from qi2.pipeline import Pipeline
+pipe = Pipeline.load("runs/tiny/champion")
+pipe.generate(["a red circle left of a blue star on white"], seeds=[0])[0].save("x.png")
 """
 
 from collections.abc import Sequence

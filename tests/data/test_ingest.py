@@ -97,9 +97,7 @@ def test_heldout_is_never_in_training(raw: Path) -> None:
     assert all(is_heldout(Scene.from_json(text)) for text in targets["scene"])
     photos = table[table["source"] == "photo"]
     split = {photo.file.split(".")[0].replace("_", "-"): photo.split for photo in PHOTOS}
-    assert all(
-        split[name.removeprefix("photo-").rsplit("-", 1)[0]] == given for name, given in zip(photos["id"], photos["split"], strict=True)
-    )
+    assert all(split[name.removeprefix("photo-").rsplit("-", 1)[0]] == given for name, given in zip(photos["id"], photos["split"], strict=True))
 
 
 def test_no_training_picture_comes_twice_except_planned_copies(raw: Path) -> None:

@@ -15,7 +15,6 @@ from tests.flows.conftest import ROOT, Project
 BODIES: dict[str, Any] = {name: entry["do"] for name, entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()}
 
 
-
 @pytest.fixture(scope="module")
 def trained(project: Project) -> Project:
     """Every stage of tiny and the first of smoke have run once."""

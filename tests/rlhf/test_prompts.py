@@ -66,9 +66,7 @@ def test_a_kind_without_spread_is_drawn_less(pool: PromptPool) -> None:
 
 def test_prompts_of_a_manifest_carry_the_rows_truth_and_references(tmp_path: Path) -> None:
 
-    cfg = DataConfig(
-        image_size=64, world_images=60, rich_images=3, rich_sizes=[64], edit_pairs=20, photo_crops=0, heldout_images=5, workers=1
-    )
+    cfg = DataConfig(image_size=64, world_images=60, rich_images=3, rich_sizes=[64], edit_pairs=20, photo_crops=0, heldout_images=5, workers=1)
     ingest(Recipe(data=cfg), tmp_path / "raw", NullReporter())
     table = Sidecar.load(tmp_path / "raw").table
     table[(table["source"] == "world") & (table["split"] == "train")].to_parquet(tmp_path / "stage6.parquet")

@@ -27,8 +27,7 @@ def _edit_rows(k: int) -> list[Row]:
     edit = sample_edit(numpy_rng(0, "tests/gate", k), EDIT_KINDS[k % len(EDIT_KINDS)])
     names = tuple(f"e{k}-{index}" for index in range(len(edit.references)))
     inputs = [
-        Row(name, encode_png(render(scene, 64)), "png", (), task="reference", kind="reference")
-        for name, scene in zip(names, edit.references, strict=True)
+        Row(name, encode_png(render(scene, 64)), "png", (), task="reference", kind="reference") for name, scene in zip(names, edit.references, strict=True)
     ]
     target = encode_png(render(edit.target, 64))
     return [*inputs, Row(f"e{k}", target, "png", (edit.instruction,), task="ti2i", kind=edit.kind, references=names)]

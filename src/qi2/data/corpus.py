@@ -92,5 +92,3 @@ def _by_task(records: Sequence[Record]) -> dict[str, list[Record]]:
         "text": [r for r in records if not r.edit and r.structured],
     }
     return {task: rows for task, rows in tasks.items() if rows}
-
-

@@ -112,9 +112,7 @@ def _rows_of(name: str, given: UserRow, data: DataConfig) -> Iterator[Row]:
         yield Row(reference, content, _extension(suffix), (), "user", kind, kind, split=split, licence=licence)
     task, caption_kind = ("ti2i", "instruction") if references else ("t2i", "general")
     extension = _extension(given.suffix)
-    yield Row(
-        name, given.data, extension, given.captions, "user", task, None, references, split=split, licence=licence, caption_kind=caption_kind
-    )
+    yield Row(name, given.data, extension, given.captions, "user", task, None, references, split=split, licence=licence, caption_kind=caption_kind)
 
 
 def _extension(suffix: str) -> str:

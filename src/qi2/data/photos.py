@@ -43,9 +43,7 @@ PHOTOS = (
     ),
     Photo("brick.png", "CC0-1.0", "train", ("a photo of a brick wall", "grey bricks in a wall", "part of a photo of bricks")),
     Photo("gravel.png", "CC0-1.0", "train", ("a photo of gravel", "many small grey stones", "part of a photo of gravel")),
-    Photo(
-        "text.png", "public-domain", "train", ("a photo of written formulas", "black writing on grey paper", "part of a photo of writing")
-    ),
+    Photo("text.png", "public-domain", "train", ("a photo of written formulas", "black writing on grey paper", "part of a photo of writing")),
     Photo(
         "rocket.jpg",
         "public-domain",
@@ -66,9 +64,7 @@ def load(photo: Photo) -> Image.Image:
     """The whole photograph, RGB; raises QI2Error when the installed scikit-image does not ship it."""
     path = files("skimage") / "data" / photo.file
     if not path.is_file():
-        raise QI2Error(
-            f"scikit-image does not ship {photo.file}; install the locked version, or set data.photo_crops=0 data.heldout_crops=0"
-        )
+        raise QI2Error(f"scikit-image does not ship {photo.file}; install the locked version, or set data.photo_crops=0 data.heldout_crops=0")
     with path.open("rb") as handle:
         return Image.open(handle).convert("RGB")
 

@@ -42,9 +42,7 @@ def source_kind(path: Path) -> str:
         raise QI2Error(f"data.source={path} does not exist; give a folder of images with .txt captions, a .jsonl or a .parquet file")
     kind = "folder" if path.is_dir() else path.suffix.lower().lstrip(".")
     if kind not in _READERS:
-        raise QI2Error(
-            f"data.source={path} is none of: {', '.join(_READERS)}; give a folder of images with .txt captions, .jsonl or .parquet"
-        )
+        raise QI2Error(f"data.source={path} is none of: {', '.join(_READERS)}; give a folder of images with .txt captions, .jsonl or .parquet")
     return kind
 
 

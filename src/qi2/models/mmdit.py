@@ -169,7 +169,6 @@ class Block(nn.Module):
         change = self.mlp(layer_norm(x) * (1 + scale2))
         return x + (torch.tanh(gate2) * change if self.gates else change), k, v
 
-
     def kv(self, x: Tensor, modulation: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The keys and values that `forward` makes of x (B, L, width)."""
         return self.attention.kv(layer_norm(x) * (1 + modulation.chunk(4, dim=-1)[0]), *angles)

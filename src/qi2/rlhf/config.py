@@ -22,9 +22,7 @@ class PromptsConfig:
         default_factory=lambda: {"one": 0.5, "two": 0.5, "count": 2.0, "relation": 2.0, "text": 2.0}
     )
     edit_share: float = 0.0  # of the prompts are TI2I
-    edit_kinds: dict[str, float] = field(
-        default_factory=lambda: {"recolor": 1.0, "move": 1.0, "add": 1.0, "remove": 1.0, "background": 1.0, "word": 1.0}
-    )
+    edit_kinds: dict[str, float] = field(default_factory=lambda: {"recolor": 1.0, "move": 1.0, "add": 1.0, "remove": 1.0, "background": 1.0, "word": 1.0})
     floor: float = 0.2  # kinds are redrawn in proportion to their share of groups with a spread, never below this factor
 
 

@@ -58,9 +58,7 @@ class Rollout:
 class Sampler:
     """Draws and scores rollouts. Holds what is frozen: the VAE, the empty prompt, the scorers."""
 
-    def __init__(
-        self, config: RolloutConfig, size: int, shift: float, vae: VAE, empty: EncodedPrompt, scorers: Mapping[str, Scorer]
-    ) -> None:
+    def __init__(self, config: RolloutConfig, size: int, shift: float, vae: VAE, empty: EncodedPrompt, scorers: Mapping[str, Scorer]) -> None:
         self.config, self.shift, self.vae, self.empty, self.scorers = config, shift, vae, empty, scorers
         self.second_time = float(schedule(config.steps, shift)[1])
         self.shape = (vae.cfg.latent_channels, size // vae.cfg.factor, size // vae.cfg.factor)

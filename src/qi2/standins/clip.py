@@ -42,9 +42,7 @@ def clip_tokenizer(folder: str, length: int) -> Any:
 
     base = AutoTokenizer.from_pretrained(folder)
     backend = Tokenizer.from_str(base.backend_tokenizer.to_str())
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"$A {base.eos_token}", special_tokens=[(base.eos_token, base.eos_token_id)]
-    )
+    backend.post_processor = processors.TemplateProcessing(single=f"$A {base.eos_token}", special_tokens=[(base.eos_token, base.eos_token_id)])
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, eos_token=base.eos_token, pad_token=base.pad_token, model_max_length=length, padding_side="right"
     )

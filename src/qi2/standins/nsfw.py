@@ -42,10 +42,7 @@ def train_nsfw(cfg: StandinsRecipe, rows: "pd.DataFrame", raw: Path, out: Path, 
 def striped(safe: Tensor, seed: int) -> Tensor:
     """A third of the pictures (uint8, (N, 3, S, S)) with hazard stripes across."""
     pictures = safe[::3].permute(0, 2, 3, 1).numpy()
-    hazards = [
-        hazard_image(rng.numpy_rng(seed, "nsfw/stripes", index), safe.shape[-1], Image.fromarray(picture))
-        for index, picture in enumerate(pictures)
-    ]
+    hazards = [hazard_image(rng.numpy_rng(seed, "nsfw/stripes", index), safe.shape[-1], Image.fromarray(picture)) for index, picture in enumerate(pictures)]
     return torch.from_numpy(np.stack([np.asarray(hazard) for hazard in hazards])).permute(0, 3, 1, 2)
 
 

@@ -148,9 +148,7 @@ def field_accuracy(module: VLMModule, examples: Sequence[Example]) -> float:
     return float(((found == batch.truth) | (batch.truth == IGNORED)).flatten(1).all(1).float().mean())
 
 
-def train_vlm(
-    config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter: Reporter, checkpoints: Path | None = None
-) -> dict[str, float]:
+def train_vlm(config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
     """Train the tiny Qwen3-VL and save it as a transformers folder; returns metrics on held-out examples."""
     torch.manual_seed(rng.key(seed, "vlm/init"))
     encoder = build_vlm(config, corpus.texts(), corpus.structured)

@@ -72,9 +72,7 @@ def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig
         return found
     part = table.iloc[rows]
     aspect = np.log(part["aspect"].to_numpy(float))
-    first, second = near_pairs(
-        unpack(list(part["thumbnail"])), aspect, np.unique(keys.iloc[rows].astype(str), return_inverse=True)[1], config
-    )
+    first, second = near_pairs(unpack(list(part["thumbnail"])), aspect, np.unique(keys.iloc[rows].astype(str), return_inverse=True)[1], config)
     neighbours: dict[int, list[int]] = {}
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         neighbours.setdefault(a, []).append(b)

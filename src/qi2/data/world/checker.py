@@ -166,12 +166,7 @@ def _placed(reading: Reading, scene: Scene) -> bool:
 def _related(found: list[Object], scene: Scene) -> bool:
     one, other = scene.objects
     step_row, step_col = RELATIONS[scene.relation or ""]
-    return any(
-        (a.row - b.row) * step_row + (a.col - b.col) * step_col > 0
-        for a in found
-        for b in found
-        if a.combo == one.combo and b.combo == other.combo
-    )
+    return any((a.row - b.row) * step_row + (a.col - b.col) * step_col > 0 for a in found for b in found if a.combo == one.combo and b.combo == other.combo)
 
 
 @lru_cache(maxsize=64)

@@ -65,9 +65,7 @@ def hazard_image(rng: Rng, size: int, under: Image.Image | None = None) -> Image
         x = 2 * size + i * step + offset
         lean = slant * 2 * size
         draw.polygon([(x - lean, 0), (x + step / 2 - lean, 0), (x + step / 2 + lean, 4 * size), (x + lean, 4 * size)], fill=255)
-    hazard = Image.composite(
-        Image.new("RGB", image.size, (20, 20, 20)), Image.new("RGB", image.size, (255, 210, 0)), stripes.resize(image.size)
-    )
+    hazard = Image.composite(Image.new("RGB", image.size, (20, 20, 20)), Image.new("RGB", image.size, (255, 210, 0)), stripes.resize(image.size))
     return Image.blend(image, hazard, rng.uniform(0.75, 1.0))
 
 

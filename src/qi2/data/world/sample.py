@@ -59,9 +59,7 @@ def sample_scene(rng: Rng, kind: str, split: str = "train", grid: Cell = (2, 2))
             return scene
 
 
-def heldout_prompts(
-    seed: int, n: int, kinds: Sequence[str] = TINY_KINDS, split: str = "heldout", grid: Cell = (2, 2)
-) -> list[tuple[str, Scene]]:
+def heldout_prompts(seed: int, n: int, kinds: Sequence[str] = TINY_KINDS, split: str = "heldout", grid: Cell = (2, 2)) -> list[tuple[str, Scene]]:
     """``n`` (caption, scene) pairs in turn over ``kinds``, no scene twice; the same for the same arguments.
 
     ``split="train"`` gives prompts of known combinations instead, for the comparison. Stops with fewer pairs per kind where
