@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from prefect import get_run_logger, runtime
 from prefect.concurrency.sync import concurrency
+from prefect.futures import PrefectFuture, as_completed, wait
 
 from flows import slots, steps
 from flows.dag import Dag
@@ -42,6 +43,7 @@ class Line:
             self._step("looking for what is out of date")
             config.write_overrides(self.scale, self.overrides)
             config.write(self.scale)
+            self.at_once = slots.STAGES if config.read(self.scale).side_by_side else 1
             self.forced = self._forced()
             self.todo = self.dag.changed(self.target) | self.forced
             self._held = held.pop_all()
@@ -70,25 +72,54 @@ class Line:
         return not self.todo and (self.target is not None or self.finished().get("key") == self.key())
 
     def train(self) -> None:
-        """Bring every stage up to date; after curation the data must pass their checks before anything is trained on them."""
-        order = self.dag.order(self.target)
-        for index, stage in enumerate(order, 1):
-            self._say(stage, "started" if stage in self.todo else "reused", index, len(order))
-            if stage in self.todo:
-                self._run(stage)
-                self._say(stage, "finished", index, len(order))
-            if stage == "curate":
-                steps.gate.with_options(name="gate")(self.scale, self.dag.recorded(stage))
+        """Bring every stage up to date, each after its inputs; after curation the data must pass their checks before anything is trained on them.
 
-    def _run(self, stage: str) -> None:
+        A stage that fails lets the one beside it end, so that its work is kept; nothing else is started.
+        """
+        running: dict[PrefectFuture[StageRecord], str] = {}
+        try:
+            self._train(running)
+        except Exception:
+            wait(list(running))
+            raise
+
+    def _train(self, running: dict[PrefectFuture[StageRecord], str]) -> None:
+        left, done = self.dag.order(self.target), set[str]()
+        while left or running:
+            stage = next((name for name in left if self.dag.upstream[name] <= done), None)
+            if stage is None or len(running) == self.at_once:
+                future = next(as_completed(list(running)))
+                done |= self._finish(running.pop(future), future)
+                continue
+            left.remove(stage)
+            if stage in self.todo:
+                running[self._start(stage)] = stage
+            else:
+                self._say(stage, "reused")
+                done |= self._passed(stage)
+
+    def _start(self, stage: str) -> PrefectFuture[StageRecord]:
+        self._say(stage, "started")
         run = run_stage.with_options(name=stage, task_run_name=f"{stage}@{self.scale}", tags=[stage])
-        record = run(stage, self.scale, self.journey, self.flow_run_id, str(self.progress), force=stage in self.forced)
+        taken = slots.taken(self.at_once > 1)
+        return run.submit(stage, self.scale, self.journey, self.flow_run_id, str(self.progress), taken, force=stage in self.forced)
+
+    def _finish(self, stage: str, future: PrefectFuture[StageRecord]) -> set[str]:
+        record = future.result()
         self.records.append(record)
         if not record.reused:
             remember(record)
+        self._say(stage, "finished")
+        return self._passed(stage)
 
-    def _say(self, stage: str, state: str, index: int, of: int) -> None:
-        append(self.progress, event="stage", name=stage, state=state, index=index, of=of)
+    def _passed(self, stage: str) -> set[str]:
+        if stage == "curate":
+            steps.gate.with_options(name="gate")(self.scale, self.dag.recorded(stage))
+        return {stage}
+
+    def _say(self, stage: str, state: str) -> None:
+        order = self.dag.order(self.target)
+        append(self.progress, event="stage", name=stage, state=state, index=order.index(stage) + 1, of=len(order))
 
     def key(self) -> str:
         """A hash of all results and of what the last steps read: they are repeated only when it changes."""

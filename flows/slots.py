@@ -1,4 +1,4 @@
-"""The slots for which runs take turns: one run for each scale, and one stage at a time in the DVC workspace.
+"""The slots for which runs take turns: one run for each scale, and one stage at a time in the DVC workspace, two where both say so.
 
 A slot belongs to a lease that its run renews. The lease of a killed run ends at most a minute after its last renewal, the shortest that
 Prefect allows; then the server takes the slot back, even when it was itself stopped meanwhile: it keeps the leases as files.
@@ -11,6 +11,7 @@ from flows import prefect_api
 from tasks import settings
 
 WORKSPACE = "dvc-workspace"
+STAGES = 2  # slots of the workspace: a stage takes one where its scale lets two stages run side by side, else all
 LEASE_S = 60
 LEASES = settings.STATE / "prefect" / "concurrency_leases"
 
@@ -21,9 +22,15 @@ def of_scale(scale: str) -> str:
 
 
 def create() -> None:
-    """Make the limits that the server does not have yet, with one slot each."""
-    for name in (WORKSPACE, *map(of_scale, settings.SCALES)):
-        prefect_api.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": 1}, accept=(prefect_api.CONFLICT,))
+    """Make the limits that the server does not have yet, and set their sizes."""
+    for name, limit in {WORKSPACE: STAGES, **{of_scale(scale): 1 for scale in settings.SCALES}}.items():
+        prefect_api.call("POST", "/v2/concurrency_limits/", {"name": name, "limit": limit}, accept=(prefect_api.CONFLICT,))
+        prefect_api.call("PATCH", f"/v2/concurrency_limits/{name}", {"limit": limit})
+
+
+def taken(side_by_side: bool) -> int:
+    """How many slots of the workspace a stage takes."""
+    return 1 if side_by_side else STAGES
 
 
 def free_lost() -> None:

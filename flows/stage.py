@@ -58,12 +58,12 @@ def _worth_another_try(_task: Any, run: Any, state: Any) -> bool:
 
 
 @task(retries=BUSY_TRIES, retry_delay_seconds=10, retry_condition_fn=_worth_another_try, cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: str, scale: str, journey: str, flow_run_id: str, progress: str, force: bool = False) -> StageRecord:
+def run_stage(stage: str, scale: str, journey: str, flow_run_id: str, progress: str, slots_taken: int, force: bool = False) -> StageRecord:
     """Bring one stage up to date and return its record. Raises StageFailed with the end of its log."""
     started = time.time()
-    append(Path(progress), event="step", text="waiting for the stage of another run")
-    with concurrency(slots.WORKSPACE, lease_duration=slots.LEASE_S, raise_on_lease_renewal_failure=False):
-        append(Path(progress), event="step", text="starting")
+    append(Path(progress), event="step", job=stage, text="waiting for the stage of another run")
+    with concurrency(slots.WORKSPACE, occupy=slots_taken, lease_duration=slots.LEASE_S, raise_on_lease_renewal_failure=False):
+        append(Path(progress), event="step", job=stage, text="starting")
         work = _Work(stage, scale, Path(progress), lambda: tracking.parent_run(journey, scale, flow_run_id))
         work.execute(force)
     outs = Dag(scale).recorded(stage)
@@ -95,9 +95,9 @@ class _Work:
         """Run to the end, or raise StageFailed."""
         (self.events / "events.jsonl").unlink(missing_ok=True)
         child = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if force else []), f"{self.stage}@{self.scale}"],
+            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), f"{self.stage}@{self.scale}"],
             cwd=settings.ROOT,
-            env=stage_environment(self.progress),
+            env=stage_environment(self.progress, self.stage),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -156,7 +156,7 @@ class _Work:
             self.logger.warning("MLflow did not take the events of %s (%s); they remain in %s", self.stage, error, self.events)
 
     def _report_progress(self) -> None:
-        lines = [line for line in self.follower.read() if "label" in line]
+        lines = [line for line in self.follower.read() if line.get("job") == self.stage and "label" in line]
         if lines:
             last = lines[-1]
             left = "" if last.get("eta_s") is None else f", {last['eta_s']:.0f} s left"
@@ -177,10 +177,10 @@ class _Work:
         return StageFailed(f"Stage {self.stage}@{self.scale} failed. {advice}\n{text}", tries)
 
 
-def stage_environment(progress: Path) -> dict[str, str]:
+def stage_environment(progress: Path, stage: str) -> dict[str, str]:
     """What a stage's process needs to know: where to leave progress and events, and whom to end with."""
     folder = str(Path(sys.executable).parent)
-    own = {EVENTS: "1", FLOW_PID: str(os.getpid()), "QI2_PROGRESS_FILE": str(progress)}
+    own = {EVENTS: "1", FLOW_PID: str(os.getpid()), "QI2_PROGRESS_FILE": str(progress), "QI2_PROGRESS_JOB": stage}
     return {**settings.environment(), **own, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 

@@ -1,9 +1,11 @@
 """What ``make run`` shows: one line per stage with percent, rate and time left; at the end a table, paths and addresses."""
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,31 @@ HEADLINES = (
 )
 
 
+@dataclass
+class Running:
+    """A stage that runs: its head of a line, when it started, what it waits for, and its last progress."""
+
+    head: str
+    started: float
+    step: str = "starting"
+    last: dict[str, Any] = field(default_factory=dict)
+
+    def status(self) -> str:
+        """Percent, rate and time left, or what it waits for."""
+        if not self.last:
+            return f"{self.head} {self.step} ..."
+        done, total, eta = self.last["done"], self.last["total"], self.last.get("eta_s")
+        left = "?" if eta is None else clock(eta)
+        return f"{self.head} {self.last['label']} {100 * done / total:3.0f}% {done}/{total} {self.last['rate']:.1f}/s, left {left}"
+
+
 class Screen:
     """Prints a run's progress: rewrites one line on a terminal, and prints a line now and then elsewhere."""
 
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
         self.started = time.monotonic()
-        self.stage: dict[str, Any] | None = None
-        self.stage_started = self.started
-        self.last: dict[str, Any] = {}
+        self.running: dict[str, Running] = {}
         self.step = ""
         self.printed = 0.0
 
@@ -40,14 +58,16 @@ class Screen:
         kind = event.get("event")
         if kind == "stage":
             self._stage(event)
+        elif kind == "step" and event.get("job") in self.running:
+            self.running[event["job"]].step = event["text"]
         elif kind == "step":
             self.step = event["text"]
         elif kind == "failed":
             self._line("failed")
         elif kind == "unchanged":
             self._line("unchanged: every stage is up to date, nothing had to be done")
-        elif kind is None:
-            self.last = event
+        elif kind is None and event["job"] in self.running:
+            self.running[event["job"]].last = event
 
     def _stage(self, event: dict[str, Any]) -> None:
         self.step = ""
@@ -55,33 +75,24 @@ class Screen:
         if event["state"] == "reused":
             self._line(f"{head} unchanged")
         elif event["state"] == "started":
-            self.stage, self.last, self.stage_started = event, {}, time.monotonic()
+            self.running[event["name"]] = Running(head, time.monotonic())
             if not self.live:
                 self._line(f"{head} started")
         else:
-            self._line(f"{head} done in {clock(time.monotonic() - self.stage_started)}")
-            self.stage = None
+            self._line(f"{head} done in {clock(time.monotonic() - self.running.pop(event['name']).started)}")
 
     def tick(self, state: str) -> None:
         """Show where the run stands."""
         text = self._status(state)
         if self.live:
-            sys.stdout.write(f"\r\033[K{text}")
+            sys.stdout.write(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}")
             sys.stdout.flush()
         elif time.monotonic() - self.printed > QUIET_S:
             self._line(text)
 
     def _status(self, state: str) -> str:
-        total = clock(time.monotonic() - self.started)
-        if self.stage is None:
-            return f"{self.step or state.lower()} ... total {total}"
-        head = f"[{self.stage['index']:2}/{self.stage['of']}] {self.stage['name']:10}"
-        if not self.last:
-            return f"{head} {self.step or 'starting'} ... total {total}"
-        share = 100 * self.last["done"] / self.last["total"]
-        left = "?" if self.last.get("eta_s") is None else clock(self.last["eta_s"])
-        counts = f"{self.last['done']}/{self.last['total']}"
-        return f"{head} {self.last['label']} {share:3.0f}% {counts} {self.last['rate']:.1f}/s, left {left}, total {total}"
+        parts = [stage.status() for stage in self.running.values()] or [f"{self.step or state.lower()} ..."]
+        return f"{' | '.join(parts)}, total {clock(time.monotonic() - self.started)}"
 
     def _line(self, text: str) -> None:
         start = "\r\033[K" if self.live else ""

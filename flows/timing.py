@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flows.stage import StageRecord
 
@@ -14,32 +15,66 @@ USEFUL = "compute"
 def summarise(runs: Path, stages: Sequence[str], records: Sequence[StageRecord], started: float) -> dict[str, Any]:
     """total_s, compute_s, overhead_share, peak_gib and seconds per stage and kind.
 
-    A reused stage counts with the seconds of the run that made its result, so that the total always is that of the whole line;
-    the flow's own seconds (start, checks, promotion) are those of this run, up to the report.
+    Stages may run side by side, so the total and the useful time are lengths of time in which anything ran, not sums over stages. A reused
+    stage counts with the time of the run that made its result, so that the total always is that of the whole line; the flow's own
+    seconds (start, checks, promotion) are those of this run, up to the report. Memory of stages side by side is added.
     """
-    spans = _last(runs / "records.jsonl", "stage")
-    clocks = _last(runs / "timings.jsonl", "stage")
-    own = time.time() - started - sum(record.span_s for record in records)
-    parts: dict[str, dict[str, float]] = {}
-    for stage in stages:
-        if stage in clocks:
-            clock = clocks[stage]
-            known = {kind: clock[f"{kind}_s"] for kind in ("import", USEFUL, "evaluate")}
-            newest = spans.get(stage, {})
-            span = newest["span_s"] if newest.get("finished", 0) >= clock["finished"] else clock["wall_s"]
-            parts[stage] = {**known, "orchestration": max(0.0, span - sum(known.values()))}
-    total = own + sum(sum(part.values()) for part in parts.values())
-    useful = sum(part[USEFUL] for part in parts.values())
-    peak = max((span["peak_mib"] for span in spans.values()), default=0.0)
-    peak = max(peak, *(clock["peak_rss_mib"] for clock in clocks.values())) if clocks else peak
+    spans, clocks = _last(runs / "records.jsonl", "stage"), _last(runs / "timings.jsonl", "stage")
+    now = Span(started, time.time(), 0.0)
+    own = now.end - now.start - covered([Span(record.finished - record.span_s, record.finished, 0.0) for record in records])
+    known = {stage: _stage_times(clocks[stage], spans.get(stage, {})) for stage in stages if stage in clocks}
+    total = own + covered([times.whole for times in known.values()])
+    useful = covered([times.compute for times in known.values()])
     return {
         "total_s": round(total, 1),
         "compute_s": round(useful, 1),
         "overhead_share": round(1 - useful / total, 4) if total else 0.0,
-        "peak_gib": round(peak / 1024, 3),
+        "peak_gib": round(highest([times.whole for times in known.values()]) / 1024, 3),
         "flow_s": round(own, 1),
-        "stages": {stage: {kind: round(value, 2) for kind, value in part.items()} for stage, part in parts.items()},
+        "stages": {stage: {kind: round(value, 2) for kind, value in times.parts.items()} for stage, times in known.items()},
     }
+
+
+class Span(NamedTuple):
+    """From when to when something ran (unix seconds), and the most memory that it took (MiB)."""
+
+    start: float
+    end: float
+    peak: float
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """When a stage ran and when it did its useful work, and its seconds by kind."""
+
+    whole: Span
+    compute: Span
+    parts: dict[str, float]
+
+
+def _stage_times(clock: dict[str, float], record: dict[str, float]) -> StageTimes:
+    """From the clock of the stage's own process and, where it is of the same execution, the record of the flow around it."""
+    parts = {kind: clock[f"{kind}_s"] for kind in ("import", USEFUL, "evaluate")}
+    whole = Span(clock["started"], clock["finished"], clock["peak_rss_mib"])
+    if record.get("finished", 0) >= clock["finished"]:
+        whole = Span(record["finished"] - record["span_s"], record["finished"], max(whole.peak, record["peak_mib"]))
+    began = clock["started"] + parts["import"]
+    parts["orchestration"] = max(0.0, whole.end - whole.start - sum(parts.values()))
+    return StageTimes(whole, Span(began, began + parts[USEFUL], 0.0), parts)
+
+
+def covered(spans: Sequence[Span]) -> float:
+    """Seconds in which at least one of the spans ran."""
+    total, until = 0.0, float("-inf")
+    for span in sorted(spans):
+        total += max(0.0, span.end - max(span.start, until))
+        until = max(until, span.end)
+    return total
+
+
+def highest(spans: Sequence[Span]) -> float:
+    """The largest sum of the peaks of spans that ran at the same time (MiB)."""
+    return max((sum(other.peak for other in spans if other.start <= span.start < other.end) for span in spans), default=0.0)
 
 
 def _last(path: Path, key: str) -> dict[str, dict[str, Any]]:

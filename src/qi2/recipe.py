@@ -22,6 +22,7 @@ class Recipe:
     scale: str = "small"
     seed: int = 0
     threads: int = 0  # CPU threads of one operation; 0: as many as cores. Small models train faster with one
+    side_by_side: bool = False  # two stages that do not need each other run at the same time; for machines on which one leaves half idle
     data: DataConfig = field(default_factory=DataConfig)
     standins: StandinsConfig = field(default_factory=StandinsConfig)
     curate: CurateConfig = field(default_factory=CurateConfig)

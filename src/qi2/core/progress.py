@@ -10,14 +10,17 @@ INTERVAL_S = 2.0
 
 
 class Progress:
-    """Counts work; prints at most every two seconds and appends to the file named by ``QI2_PROGRESS_FILE`` when set."""
+    """Counts work; prints at most every two seconds and appends to the file named by ``QI2_PROGRESS_FILE`` when set.
+
+    Where several processes share that file, ``QI2_PROGRESS_JOB`` says whose lines are whose.
+    """
 
     def __init__(self, label: str, total: int, unit: str = "it") -> None:
         self.label, self.total, self.unit = label, max(int(total), 1), unit
         self.done = 0
         self._start = time.monotonic()
         self._last = 0.0
-        self._file = os.environ.get("QI2_PROGRESS_FILE")
+        self._file, self._job = os.environ.get("QI2_PROGRESS_FILE"), os.environ.get("QI2_PROGRESS_JOB", "")
 
     def __enter__(self) -> "Progress":
         self._emit({})
@@ -41,7 +44,7 @@ class Progress:
         line = f"{self.label} {100 * self.done / self.total:3.0f}% {self.done}/{self.total} {self.unit} {rate:.1f} {self.unit}/s eta {eta} {shown}"
         print(line.rstrip(), file=sys.stderr, flush=True)
         if self._file:
-            record = {"label": self.label, "done": self.done, "total": self.total, "rate": rate, "time": time.time()}
+            record = {"job": self._job, "label": self.label, "done": self.done, "total": self.total, "rate": rate, "time": time.time()}
             record |= {"eta_s": left if self.done else None, **metrics}
             with open(self._file, "a") as handle:
                 handle.write(json.dumps(record) + "\n")
