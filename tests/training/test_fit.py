@@ -36,15 +36,27 @@ def weights(module):
     return torch.cat([p.detach().flatten() for p in module.net.parameters()])
 
 
-def test_resume_after_kill_gives_same_weights(tmp_path):
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_resume_after_kill_gives_same_weights(tmp_path, ema):
     whole = Regression(12)
-    fit(whole, "whole", NullReporter())
+    fit(whole, "whole", NullReporter(), ema=ema)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        fit(Regression(12, die_at=8), "killed", NullReporter(), checkpoints=tmp_path, every=5)
+        fit(Regression(12, die_at=8), "killed", NullReporter(), checkpoints=tmp_path, every=5, ema=ema)
     resumed = Regression(12)
-    fit(resumed, "resumed", NullReporter(), checkpoints=tmp_path, every=5)
+    fit(resumed, "resumed", NullReporter(), checkpoints=tmp_path, every=5, ema=ema)
     assert resumed.steps_done == 12
     assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_a_run_with_ema_ends_with_the_average_of_its_weights():
+    module, seen = Regression(6), []
+    module.on_train_batch_end = lambda *_: seen.append(weights(module).clone())
+    fit(module, "ema", NullReporter(), ema=0.5)
+    average = seen[0]
+    for later in seen[1:]:
+        average = 0.5 * average + 0.5 * later
+    assert torch.allclose(weights(module), average, atol=1e-6)
+    assert not torch.allclose(weights(module), seen[-1], atol=1e-4)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

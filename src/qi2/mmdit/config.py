@@ -26,3 +26,4 @@ class PhaseConfig:
     dropout: float = 0.1  # unconditional dropout (Table 2)
     kind_weights: dict[str, float] = field(default_factory=dict)  # how often each kind is drawn, relative; 1 where absent
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: float = 0.0  # decay per step of the weight average that the phase ends with; 0: its last weights (not in the report)

@@ -46,7 +46,7 @@ def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, report
     module = MMDiTModule(start_model(architecture, inputs.start, cfg.seed), data, phase, name, cfg.seed)
     with publish(out) as staging:
         reporters = Reporters(reporter, FileReporter(staging))
-        fit(module, name, reporters, clip=phase.optimizer.clip, checkpoints=inputs.checkpoints)
+        fit(module, name, reporters, clip=phase.optimizer.clip, checkpoints=inputs.checkpoints, ema=phase.ema)
         module.model.save(staging)
         metrics = {f"{name}/steps": float(module.total_steps), f"{name}/parameters": float(sum(p.numel() for p in module.model.parameters()))}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))

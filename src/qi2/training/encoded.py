@@ -72,6 +72,9 @@ class EncodedSet:
         self._prompts = {size: self.rows[f"prompts_{size}"].tolist() for size in self.latents}
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "EncodedSet":
+        return self  # it is only read; a copy of the module that trains on it shares it
+
     def sample(self, row: int, size: int, rng: np.random.Generator) -> Sample:
         """A row at a size (pixels), with one of its captions. Raises QI2Error where the row was not encoded at that size."""
         prompts, latents = self._prompts[size][row], self.latents[size]

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -99,8 +100,10 @@ def save_checkpoint(trainer: pl.Trainer, folder: Path) -> None:
     (folder / f".{LAST}").rename(folder / LAST)
 
 
-def fit(module: StepModule, label: str, reporter: Reporter, *, clip: float = 1.0, checkpoints: Path | None = None, every: int = 200) -> None:
+def fit(module: StepModule, label: str, reporter: Reporter, *, clip: float = 1.0, checkpoints: Path | None = None, every: int = 200, ema: float = 0.0) -> None:
     """Train ``module`` for its steps; continue from the last checkpoint in ``checkpoints`` when there is one.
+
+    With ``ema`` in (0, 1) the module ends with the exponential moving average of its weights, of that decay per step.
 
     Raises QI2Error when a logged loss is not finite.
     """
@@ -114,7 +117,7 @@ def fit(module: StepModule, label: str, reporter: Reporter, *, clip: float = 1.0
         enable_model_summary=False,
         num_sanity_val_steps=0,
         gradient_clip_val=clip if module.automatic_optimization else None,
-        callbacks=[_Watch(label, reporter, checkpoints, every, max(1, module.total_steps // 60))],
+        callbacks=[*([EMAWeightAveraging(decay=ema)] if ema else []), _Watch(label, reporter, checkpoints, every, max(1, module.total_steps // 60))],
     )
     module.train()
     if module.total_steps > 0:
