@@ -15,7 +15,7 @@ from qi2.core.publish import verify
 from qi2.core.reporter import NullReporter
 from qi2.data.world.render import render
 from qi2.evaluation.evaluate import evaluate, evaluate_models
-from qi2.evaluation.generate import draw, encode_suite
+from qi2.evaluation.generate import Drawing, draw, encode_suite
 from qi2.evaluation.models import chain_contenders, contenders
 from qi2.evaluation.report import build_report
 from qi2.evaluation.score import judge_edits, judge_t2i
@@ -132,14 +132,15 @@ def test_evaluation_leaves_global_random_state_alone(run: Path, tmp_path: Path) 
     assert np.array_equal(np.random.get_state()[1], numpy_state)
 
 
-def test_picture_does_not_depend_on_the_batch_it_was_drawn_in(run: Path) -> None:
+def test_picture_does_not_depend_on_the_batch_or_the_process_it_was_drawn_in(run: Path) -> None:
     encoder, vae, model = ConditionEncoder.load(run / "standins" / "vlm"), VAE.load(run / "vae"), MMDiT.load(run / "sft")
     items = edit_suite(EVALUATE)
     suite = encode_suite(encoder, vae, [i.prompt for i in items], [i.references(64) for i in items], [i.noise_seed for i in items], 64)
     (entry,) = contenders(Recipe(), {"sft": run / "sft"}, 2)
-    together, alone = (draw(model, entry, suite, vae, 1.0, batch) for batch in (7, 1))
-    for one, other in zip(together, alone, strict=True):
-        assert max(high for _, high in ImageChops.difference(one, other).getextrema()) <= 1
+    drawn = [draw(Drawing(model, entry, suite, vae, 1.0, batch), workers) for batch, workers in ((7, 0), (1, 0), (3, 2))]
+    for pictures in zip(*drawn, strict=True):
+        for other in pictures[1:]:
+            assert max(high for _, high in ImageChops.difference(pictures[0], other).getextrema()) <= 1
 
 
 def test_perfect_pictures_pass_and_swapped_ones_fail() -> None:

@@ -24,6 +24,7 @@ class EvaluateConfig:
     chain_steps: int = 40
     few_steps: int = 4  # of the distilled student and of both baselines
     batch: int = 64
+    workers: int = 0  # processes that draw on a CPU, each with one thread; 0: this one
     resamples: int = 1000
     shown: int = 10  # prompts and edits that appear in grids and in the report
     tracked: int = 6  # of these, how many go to the tracker as single pictures of every model

@@ -11,7 +11,7 @@ from PIL import Image
 
 from qi2.evaluation import score
 from qi2.evaluation.bootstrap import Bootstrap, Figure
-from qi2.evaluation.generate import draw, encode_suite
+from qi2.evaluation.generate import Drawing, draw, encode_suite
 from qi2.evaluation.models import Contender
 from qi2.evaluation.reconstruct import judge_vae, photo_set, reconstruct, world_set
 from qi2.evaluation.samples import Samples
@@ -77,7 +77,8 @@ class Exam:
         self.samples.track(entry.name)
 
     def _draw(self, model: MMDiT, entry: Contender, suite: str) -> list[Image.Image]:
-        pictures = draw(model, entry, self.encoded[suite], self.vae, self.cfg.sampler.shift, self.config.batch)
+        drawing = Drawing(model, entry, self.encoded[suite], self.vae, self.cfg.sampler.shift, self.config.batch)
+        pictures = draw(drawing, self.config.workers)
         self.samples.keep(entry.name, suite, pictures)
         return pictures
 

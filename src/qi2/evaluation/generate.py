@@ -3,13 +3,14 @@
 Nothing here touches global random state, gradients or a training data loader, so evaluation inside training cannot move it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from qi2.core.progress import Progress
 from qi2.core.rng import generator
@@ -43,20 +44,42 @@ def encode_suite(encoder: ConditionEncoder, vae: VAE, prompts: list[str], refere
     return EncodedSuite(encoded[1:], latents, seeds, encoded[0], size)
 
 
-@torch.no_grad()
-def draw(model: MMDiT, contender: Contender, suite: EncodedSuite, vae: VAE, shift: float, batch: int) -> list[Image.Image]:
-    """One picture per item, in the suite's order."""
-    guidance = contender.edit_guidance if any(suite.references) else contender.guidance
+@dataclass
+class Drawing(Dataset[list[Image.Image]]):
+    """The pictures of a suite by a model, batch by batch."""
+
+    model: MMDiT
+    contender: Contender
+    suite: EncodedSuite
+    vae: VAE
+    shift: float
+    batch: int
+
+    def __len__(self) -> int:
+        return -(-len(self.suite) // self.batch)
+
+    @torch.no_grad()
+    def __getitem__(self, index: int) -> list[Image.Image]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        items = range(index * self.batch, min((index + 1) * self.batch, len(self.suite)))
+        return to_images(self.vae.decode(_latents(self.model, self.contender, self.suite, items, self.shift)))
+
+
+def draw(drawing: Drawing, workers: int = 0) -> list[Image.Image]:
+    """One picture per item, in the suite's order; by ``workers`` processes, or in this one where there are none."""
+    context = "fork" if workers else None
+    loader = DataLoader(drawing, batch_size=None, collate_fn=list, generator=torch.Generator(), num_workers=workers, multiprocessing_context=context)
     pictures: list[Image.Image] = []
-    with Progress(f"evaluate {contender.name}", len(suite), "image") as progress:
-        for items in _batches(len(suite), batch):
-            latents = _latents(model, contender, suite, items, guidance, shift)
-            pictures += to_images(vae.decode(latents))
-            progress.update(len(items))
+    with Progress(f"evaluate {drawing.contender.name}", len(drawing.suite), "image") as progress:
+        for part in loader:
+            pictures += part
+            progress.update(len(part))
     return pictures
 
 
-def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: range, guidance: float, shift: float) -> Tensor:
+def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: range, shift: float) -> Tensor:
+    guidance = contender.edit_guidance if any(suite.references) else contender.guidance
     prefix = model.encode_condition(collate([suite.prompts[i] for i in items], [suite.references[i] for i in items]))
     noises = [_noise(suite, items, step, model.config.latent_channels) for step in range(contender.steps if contender.renoise else 1)]
     if contender.renoise:
@@ -70,10 +93,6 @@ def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: ran
 def _noise(suite: EncodedSuite, items: range, step: int, channels: int) -> Tensor:
     shape, seeds = (channels, suite.size // 16, suite.size // 16), suite.noise_seeds
     return torch.stack([torch.randn(shape, generator=generator(seeds[i], "noise", step)) for i in items])
-
-
-def _batches(total: int, batch: int) -> Iterator[range]:
-    return (range(start, min(start + batch, total)) for start in range(0, total, batch))
 
 
 def to_tensor(images: Sequence[Image.Image]) -> Tensor:
