@@ -13,6 +13,7 @@ from qi2.training.config import OptimizerConfig
 class DistillConfig:
     """``steps`` student updates, each followed by ``fake_updates`` of the fake score. The student's times follow ``sampler.shift``."""
 
+    threads: int = 0  # CPU threads of one operation in this stage, where it differs from the recipe's
     steps: int = 2000
     sizes: list[int] = field(default_factory=lambda: [256])  # px, one drawn per step
     student_steps: int = 4  # network evaluations (report: 4)

@@ -44,6 +44,7 @@ class RLHFConfig:
     """``steps`` rollouts, each with ``updates`` optimiser updates."""
 
     objective: str = "nft"  # nft: forward process; grpo: ratio; supervised: the control, no rollouts
+    threads: int = 0  # CPU threads of one operation in this stage, where it differs from the recipe's
     steps: int = 1000
     size: int = 256  # px
     prompts: PromptsConfig = field(default_factory=PromptsConfig)

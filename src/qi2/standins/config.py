@@ -30,6 +30,7 @@ class VLMConfig:
 class StandinsConfig:
     """Models that would come pretrained; each is trained small by the line where its path is empty."""
 
+    threads: int = 0  # CPU threads of one operation in this stage, where it differs from the recipe's
     vlm: VLMConfig = field(default_factory=VLMConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     nsfw: NSFWConfig = field(default_factory=NSFWConfig)
