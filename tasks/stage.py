@@ -42,7 +42,7 @@ def run(stage: str, scale: str) -> None:
     runs, recipe, entry = settings.runs_folder(scale), config.read(scale), _definition(stage, scale)
     module = importlib.import_module(f"tasks.{stage}")
     if "threads" in _sections(entry):
-        _use_threads(_own_threads(recipe, stage) or recipe.threads)
+        _use_threads(own_threads(recipe, stage))
     out = runs / module.OUT
     _discard_foreign_checkpoints(runs / ".checkpoints" / module.OUT, _key(entry))
     timer.seconds["import"] = time.time() - started
@@ -62,10 +62,10 @@ def run(stage: str, scale: str) -> None:
     _record(runs, stage, started, timer)
 
 
-def _own_threads(recipe: Recipe, stage: str) -> int:
-    """The threads that the stage's own section asks for; 0: it does not say."""
+def own_threads(recipe: Recipe, stage: str) -> int:
+    """The threads that the stage's own section asks for, else the recipe's."""
     section = getattr(recipe, "standins" if stage == "vlm" else stage, None)
-    return int(getattr(section, "threads", 0))
+    return getattr(section, "threads", 0) or recipe.threads
 
 
 def _use_threads(count: int) -> None:

@@ -1,0 +1,1 @@
+"""Measurements that are ratios within one run; nothing here is a test."""
