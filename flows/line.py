@@ -74,13 +74,16 @@ class Line:
     def train(self) -> None:
         """Bring every stage up to date, each after its inputs; after curation the data must pass their checks before anything is trained on them.
 
-        A stage that fails lets the one beside it end, so that its work is kept; nothing else is started.
+        A stage that fails lets the one beside it end, so that its work and its record are kept; nothing else is started.
         """
         running: dict[PrefectFuture[StageRecord], str] = {}
         try:
             self._train(running)
         except Exception:
             wait(list(running))
+            for future, stage in running.items():
+                if future.state.is_completed():
+                    self._keep(stage, future.result())
             raise
 
     def _train(self, running: dict[PrefectFuture[StageRecord], str]) -> None:
@@ -105,12 +108,14 @@ class Line:
         return run.submit(stage, self.scale, self.journey, self.flow_run_id, str(self.progress), taken, force=stage in self.forced)
 
     def _finish(self, stage: str, future: PrefectFuture[StageRecord]) -> set[str]:
-        record = future.result()
+        self._keep(stage, future.result())
+        return self._passed(stage)
+
+    def _keep(self, stage: str, record: StageRecord) -> None:
         self.records.append(record)
         if not record.reused:
             remember(record)
         self._say(stage, "finished")
-        return self._passed(stage)
 
     def _passed(self, stage: str) -> set[str]:
         if stage == "curate":

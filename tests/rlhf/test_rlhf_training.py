@@ -126,16 +126,32 @@ def test_supervised_control_makes_no_rollouts(small_world: Any, tmp_path: Path) 
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_a_reward_that_tells_nothing_apart_loses_weight(small_world: Any) -> None:
-    config = settings(rewards={"redness": 1.0, "flat": 1.0}, ema=0.5, reward_floor=0.2)
-    module = build(Recipe(rlhf=config), inputs(small_world), {"redness": redness, "flat": lambda samples: torch.ones(len(samples))})
+def test_a_reward_that_no_longer_tells_samples_apart_loses_weight(small_world: Any) -> None:
+    fading = iter(0.1**step for step in range(6))
+    config = settings(rewards={"redness": 1.0, "fading": 1.0}, ema=0.5, reward_floor=0.2)
+    module = build(Recipe(rlhf=config), inputs(small_world), {"redness": redness, "fading": lambda samples: next(fading) * redness(samples)})
     module.log = lambda *_: None
     for step in range(6):
         module.steps_done = step
         module.roll_out()
     now = module.weights()
-    assert now["redness"] == pytest.approx(1.0, abs=1e-3)
-    assert 0.2 <= now["flat"] < 0.25
+    assert now["redness"] > 0.5
+    assert 0.2 <= now["fading"] < 0.3
+
+
+def test_kinds_whose_samples_are_all_alike_are_asked_for_less(small_world: Any) -> None:
+    module = build(Recipe(rlhf=settings(ema=0.5)), inputs(small_world), {"redness": lambda samples: redness(samples) * _is_one(samples)})
+    module.log = lambda *_: None
+    for step in range(6):
+        module.steps_done = step
+        module.roll_out()
+    spreads = dict(zip(module.pool.kinds, module.kind_spread.tolist(), strict=True))
+    assert spreads["one"] > 0.5
+    assert min(value for kind, value in spreads.items() if kind != "one") < 0.1
+
+
+def _is_one(samples: Sequence[RolloutSample]) -> Tensor:
+    return torch.tensor([float(sample.prompt.kind == "one") for sample in samples])
 
 
 def test_unknown_objective_is_an_error(small_world: Any) -> None:

@@ -23,7 +23,7 @@ class PromptsConfig:
     )
     edit_share: float = 0.0  # of the prompts are TI2I
     edit_kinds: dict[str, float] = field(default_factory=lambda: {"recolor": 1.0, "move": 1.0, "add": 1.0, "remove": 1.0, "background": 1.0, "word": 1.0})
-    floor: float = 0.2  # kinds are redrawn in proportion to their share of groups with a spread, never below this factor
+    floor: float = 0.2  # kinds are redrawn in proportion to how far their groups' advantages spread, never below this factor
 
 
 @dataclass
@@ -54,7 +54,7 @@ class RLHFConfig:
             "aesthetic": 1.0, "alignment": 1.0, "portrait": 1.0, "instruction": 1.0, "consistency": 1.0, "checker": 0.0,
         }  # checker: the world's exact truth
     )  # fmt: skip
-    reward_floor: float = 0.2  # a reward's weight shrinks with its share of groups with a spread, never below this factor
+    reward_floor: float = 0.2  # a reward's weight shrinks with its spread inside groups, against its widest so far, never below this factor
     scale: str = "batch"  # unit of advantages: spread of the whole batch, or of each group
     limit: float = 2.0  # advantages are clipped to +-limit
     updates: int = 2  # per rollout

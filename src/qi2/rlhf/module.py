@@ -27,6 +27,7 @@ class RLHFModule(ManualModule):
 
     kind_spread: Tensor
     reward_spread: Tensor
+    widest_spread: Tensor
 
     def __init__(self, model: MMDiT, data: EncodedSet, pool: PromptPool, sampler: Sampler, config: RLHFConfig, seed: int) -> None:
         super().__init__(config.steps)
@@ -36,7 +37,8 @@ class RLHFModule(ManualModule):
         self.data, self.pool, self.sampler, self.config, self.seed = data, pool, sampler, config, seed
         self.mixture = Mixture(data, config.stage, config.ti2i_share, {})
         self.register_buffer("kind_spread", torch.ones(len(pool.kinds)))
-        self.register_buffer("reward_spread", torch.ones(len(sampler.scorers)))
+        self.register_buffer("reward_spread", torch.zeros(len(sampler.scorers)))
+        self.register_buffer("widest_spread", torch.zeros(len(sampler.scorers)))
 
     def batch(self, step: int) -> list[Part]:
         """Real samples for every update of the step."""
@@ -68,22 +70,24 @@ class RLHFModule(ManualModule):
         return rollout.select(informative)
 
     def weights(self) -> dict[str, float]:
-        """Reward weights now: a reward that no longer tells the samples of a group apart counts less."""
+        """Reward weights now: a reward counts less as it tells the samples of a group less apart than it once did."""
         floor = self.config.reward_floor
-        factors = floor + (1 - floor) * self.reward_spread
+        factors = floor + (1 - floor) * (self.reward_spread / self.widest_spread).nan_to_num(1.0)
         return {name: self.config.rewards[name] * float(f) for name, f in zip(self.sampler.scorers, factors, strict=True)}
 
     def _learn_spreads(self, rollout: Rollout) -> None:
+        """Follow how far rewards and kinds still spread: a reward inside its groups, a kind by the size of its groups' advantages."""
         keep = self.config.ema
-        spreads = {name: spread(values) for name, values in rollout.rewards.items()}
         for i, (name, values) in enumerate(rollout.rewards.items()):
             valid = ~values.isnan().any(dim=1)
             if valid.any():
-                self.reward_spread[i].lerp_((spreads[name][valid] > 0).float().mean(), 1 - keep)
+                now = spread(values)[valid].mean()
+                self.reward_spread[i] = self.reward_spread[i].lerp(now, 1 - keep) if self.widest_spread[i] else now
+                self.widest_spread[i] = torch.maximum(self.widest_spread[i], self.reward_spread[i])
                 self.log(f"rlhf/reward/{name}", values[valid].mean())
-                self.log(f"rlhf/spread/{name}", spreads[name][valid].mean())
+                self.log(f"rlhf/spread/{name}", now)
                 self.log(f"rlhf/weight/{name}", self.weights()[name])
-        apart = torch.stack([values > 0 for values in spreads.values()]).any(dim=0).float()
+        apart = spread(rollout.advantages).clamp(max=1)
         for i, kind in enumerate(self.pool.kinds):
             here = torch.tensor([prompt.kind == kind for prompt in rollout.prompts])
             if here.any():
