@@ -6,7 +6,7 @@ pipe.generate(["a red circle left of a blue star on white"], seeds=[0])[0].save(
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,11 +20,11 @@ from qi2.core.rng import generator
 from qi2.models.condition import ConditionEncoder, collate, fit_reference
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT, Prefix
-from qi2.models.sampler import sample, sample_renoised
+from qi2.models.sampler import sample
 from qi2.models.vae import VAE
 from qi2.training.fit import to_tensor
 
-STUDENT, FEW_STEPS = "distill", 4
+STUDENT = "distill"
 LINE = ("distill", "rlhf", "sft", "continual", "pretrain")
 
 
@@ -44,7 +44,6 @@ class Pipeline:
     model: MMDiT
     vae: VAE
     sampler: SamplerConfig
-    few_steps: int | None  # a distilled student's number of steps
     size: int  # pixels of the side that the model was last trained at
 
     @staticmethod
@@ -59,17 +58,17 @@ class Pipeline:
             raise QI2Error(f"{folder} holds no trained model; choose runs/SCALE or runs/SCALE/champion")
         recipe = _recipe(folder)
         settings = load(SamplerConfig, [recipe.get("sampler", {})])
-        few = FEW_STEPS if name == STUDENT else None
+        if name == STUDENT:
+            settings = replace(settings, steps=settings.few_steps, shift=settings.few_shift, guidance=1.0, edit_guidance=1.0)
         size = max(recipe.get("encode", {}).get("sizes", [256]))
-        return Pipeline(ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name), VAE.load(folder / "vae"), settings, few, size)
+        return Pipeline(ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name), VAE.load(folder / "vae"), settings, size)
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], size: int | None = None, steps: int | None = None, guidance: float | None = None
     ) -> list[Image.Image]:
         """One image per prompt and seed, ``size`` pixels square."""
         side = self._side(size)
-        noises = self._noises(seeds, (side, side), steps)
-        return self._draw(prompts, [[] for _ in prompts], noises, steps, self.sampler.guidance if guidance is None else guidance)
+        return self._draw(prompts, [[] for _ in prompts], self._noise(seeds, side, side), steps, self.sampler.guidance if guidance is None else guidance)
 
     def edit(
         self, prompts: Sequence[str], images: Sequence[Sequence[Image.Image]], seeds: Sequence[int], size: int | None = None,
@@ -83,8 +82,8 @@ class Pipeline:
         strength = self.sampler.edit_guidance if guidance is None else guidance
         edited = []
         for prompt, group, seed in zip(prompts, fitted, seeds, strict=True):
-            noises = self._noises([seed], (group[-1].height, group[-1].width), steps)
-            edited += self._draw([prompt], [group], noises, steps, strength)
+            noise = self._noise([seed], group[-1].height, group[-1].width)
+            edited += self._draw([prompt], [group], noise, steps, strength)
         return edited
 
     def _side(self, size: int | None) -> int:
@@ -93,23 +92,18 @@ class Pipeline:
             raise QI2Error(f"size {side} is not a multiple of 32 pixels; try {round(side / 32) * 32 or 32}")
         return side
 
-    def _noises(self, seeds: Sequence[int], shape: tuple[int, int], steps: int | None) -> list[Tensor]:
-        """One noise per step of a student, else one; each drawn from its own seed, so a batch changes nothing."""
-        count = (steps or self.few_steps) if self.few_steps else 1
-        height, width = shape[0] // 16, shape[1] // 16
-        size = (self.model.config.latent_channels, height, width)
-        return [torch.stack([torch.randn(size, generator=generator(seed, "noise", i)) for seed in seeds]) for i in range(count or 1)]
+    def _noise(self, seeds: Sequence[int], height: int, width: int) -> Tensor:
+        """Initial noise (B, 64, height / 16, width / 16), each drawn from its own seed, so a batch changes nothing."""
+        size = (self.model.config.latent_channels, height // 16, width // 16)
+        return torch.stack([torch.randn(size, generator=generator(seed, "noise", 0)) for seed in seeds])
 
     @torch.no_grad()
-    def _draw(self, prompts: Sequence[str], references: list[list[Image.Image]], noises: list[Tensor], steps: int | None, guidance: float) -> list[Image.Image]:
+    def _draw(self, prompts: Sequence[str], references: list[list[Image.Image]], noise: Tensor, steps: int | None, guidance: float) -> list[Image.Image]:
         encoded = self.encoder.encode(list(prompts), references)
         latents = [[self.vae.encode(to_tensor([image]))[0] for image in group] for group in references]
         prefix = self.model.encode_condition(collate(encoded, latents))
-        if self.few_steps:
-            result = sample_renoised(self.model, noises, prefix, self.sampler.shift)
-        else:
-            unconditional = self._unconditional(len(prompts)) if guidance != 1 else None
-            result = sample(self.model, noises[0], prefix, unconditional, steps or self.sampler.steps, guidance, self.sampler.shift)
+        unconditional = self._unconditional(len(prompts)) if guidance != 1 else None
+        result = sample(self.model, noise, prefix, unconditional, steps or self.sampler.steps, guidance, self.sampler.shift)
         pixels = ((self.vae.decode(result) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return [Image.fromarray(image) for image in pixels]
 

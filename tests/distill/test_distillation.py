@@ -16,7 +16,7 @@ from qi2.distill.module import DistillModule
 from qi2.distill.train import DistillInputs, train_distill
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
-from qi2.models.sampler import sample_renoised
+from qi2.models.sampler import sample
 from qi2.training.config import OptimizerConfig
 from qi2.training.encoded import EncodedSet
 
@@ -36,7 +36,7 @@ class Recipe:
 
 
 def build(world: Any, config: DistillConfig, shift: float = 1.0) -> DistillModule:
-    module = DistillModule(MMDiT.load(world.model), EncodedSet(world.encoded), config, shift, 0)
+    module = DistillModule(MMDiT.load(world.model), EncodedSet(world.encoded), config, SamplerConfig(few_shift=shift), 0)
     module.log = lambda *_: None
     return module
 
@@ -69,10 +69,10 @@ def test_backward_simulation_is_the_sampler_that_the_student_is_used_with(small_
     module = build(small_world, settings(ti2i_share=0.0), shift)
     part = module.batch(0)
     draw = rng.generator(0, "test")
-    noises = [torch.randn(8, 64, 4, 4, generator=draw) for _ in range(4)]
+    noise = torch.randn(8, 64, 4, 4, generator=draw)
     generated = module.generate(part, 3, rng.generator(0, "test"))
     prefix = module.model.encode_condition(module.data.condition(part.samples))
-    torch.testing.assert_close(generated.x.detach(), sample_renoised(module.model, noises, prefix, shift))
+    torch.testing.assert_close(generated.x.detach(), sample(module.model, noise, prefix, None, 4, 1.0, shift))
 
 
 def test_gradient_reaches_only_the_last_simulated_step(small_world: Any) -> None:

@@ -106,7 +106,7 @@ def test_champion_and_challenger_are_judged_on_the_chain_s_suites(run: Path, eva
     assert night["suite"]["hashes"] == chain["suite"]["hashes"]
     assert night["t2i"]["results"]["champion"] == chain["t2i"]["results"]["sft"]
     assert night["t2i"]["results"]["challenger"] == chain["t2i"]["results"]["distill"]
-    assert night["models"]["challenger"]["renoise"]
+    assert night["models"]["challenger"]["shift"] == Recipe().sampler.few_shift
 
 
 def test_evaluation_without_a_trained_model_says_what_to_run(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_picture_does_not_depend_on_the_batch_or_the_process_it_was_drawn_in(run
     items = edit_suite(EVALUATE)
     suite = encode_suite(encoder, vae, [i.prompt for i in items], [i.references(64) for i in items], [i.noise_seed for i in items], 64)
     (entry,) = contenders(Recipe(), {"sft": run / "sft"}, 2)
-    drawn = [draw(Drawing(model, entry, suite, vae, 1.0, batch), workers) for batch, workers in ((7, 0), (1, 0), (3, 2))]
+    drawn = [draw(Drawing(model, entry, suite, vae, batch), workers) for batch, workers in ((7, 0), (1, 0), (3, 2))]
     for pictures in zip(*drawn, strict=True):
         for other in pictures[1:]:
             assert max(high for _, high in ImageChops.difference(pictures[0], other).getextrema()) <= 1
@@ -160,6 +160,6 @@ def test_contenders_differ_only_where_they_should(run: Path) -> None:
     entries = {entry.name: entry for entry in chain_contenders(Recipe(), run)}
     assert entries["teacher"].steps == EVALUATE.steps
     assert entries["rlhf"].steps == EVALUATE.chain_steps
-    assert entries["distill"].evaluations() == entries["untrained_4step"].evaluations() == EVALUATE.few_steps
-    assert entries["teacher_4step"].evaluations() == 2 * EVALUATE.few_steps
+    assert entries["distill"].evaluations() == entries["untrained_4step"].evaluations() == Recipe().sampler.few_steps
+    assert entries["teacher_4step"].evaluations() == 2 * Recipe().sampler.few_steps
     assert entries["untrained_4step"].folder == entries["teacher_4step"].folder == entries["rlhf"].folder

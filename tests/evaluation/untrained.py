@@ -24,7 +24,7 @@ from qi2.vae.pca import patch_statistics, start_from_pca
 
 EVALUATE = EvaluateConfig(
     size=64, prompts_per_kind=2, edits_per_kind=1, vae_world=20, vae_photos=4, photo_size=64,
-    steps=4, chain_steps=3, few_steps=2, batch=4, resamples=200, shown=2, tracked=1,
+    steps=4, chain_steps=3, batch=4, resamples=200, shown=2, tracked=1,
 )  # fmt: skip
 VLM = VLMConfig(vocabulary=400, width=32, layers=1, heads=2, vision_layers=1)
 
@@ -36,7 +36,7 @@ class Recipe:
     scale: str = "test"
     seed: int = 3
     evaluate: EvaluateConfig = field(default_factory=lambda: EVALUATE)
-    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(steps=2, guidance=2.0, edit_guidance=1.0))
+    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(steps=2, guidance=2.0, edit_guidance=1.0, few_steps=2))
     data: DataConfig = field(default_factory=DataConfig)
     standins: StandinsConfig = field(default_factory=StandinsConfig)
 

@@ -11,12 +11,12 @@ from qi2.training.config import OptimizerConfig
 
 @dataclass
 class DistillConfig:
-    """``steps`` student updates, each followed by ``fake_updates`` of the fake score. The student's times follow ``sampler.shift``."""
+    """``steps`` student updates, each followed by ``fake_updates`` of the fake score. The student takes the Euler steps of
+    ``sampler.few_steps`` and ``sampler.few_shift``, here as in use."""
 
     threads: int = 0  # CPU threads of one operation in this stage, where it differs from the recipe's
     steps: int = 2000
     sizes: list[int] = field(default_factory=lambda: [256])  # px, one drawn per step
-    student_steps: int = 4  # network evaluations (report: 4)
     batch_size: int = 32
     stage: int = 6  # manifest whose conditions are used
     ti2i_share: float = 0.3  # Table 2, SFT

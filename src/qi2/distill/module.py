@@ -10,6 +10,7 @@ from torch import Tensor
 from qi2.core import rng
 from qi2.distill.config import DistillConfig
 from qi2.models import flow
+from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import Condition, MMDiT, Prefix
 from qi2.models.sampler import guided_velocity, schedule
 from qi2.objectives.dmd import dmd_gradient, dmd_loss
@@ -34,12 +35,12 @@ class DistillModule(ManualModule):
     One step is one update of the student and ``fake_updates`` of the fake score on the same samples with fresh noise.
     """
 
-    def __init__(self, teacher: MMDiT, data: EncodedSet, config: DistillConfig, shift: float, seed: int) -> None:
+    def __init__(self, teacher: MMDiT, data: EncodedSet, config: DistillConfig, sampler: SamplerConfig, seed: int) -> None:
         super().__init__(config.steps)
         self.model, self.fake = copy.deepcopy(teacher).requires_grad_(True), copy.deepcopy(teacher).requires_grad_(True)
         self.frozen = [teacher.requires_grad_(False)]  # in a list: no part of the module's state
         self.data, self.config, self.seed = data, config, seed
-        self.times = schedule(config.student_steps, shift)[:-1]
+        self.times = schedule(sampler.few_steps, sampler.few_shift)
         self.mixture = Mixture(data, config.stage, config.ti2i_share, config.kind_weights)
 
     @property
@@ -54,7 +55,7 @@ class DistillModule(ManualModule):
 
     def training_step(self, batch: Part, _: int) -> None:
         draw = rng.generator(self.seed, "distill/noise", self.steps_done)
-        exit_step = int(torch.randint(len(self.times), (1,), generator=draw))
+        exit_step = int(torch.randint(len(self.times) - 1, (1,), generator=draw))
         generated = self.generate(batch, exit_step, draw)
         loss = self.student_loss(generated, draw)
         self.log("distill/loss_student", loss.detach())
@@ -66,17 +67,21 @@ class DistillModule(ManualModule):
         self.advance()
 
     def generate(self, part: Part, exit_step: int, draw: torch.Generator) -> Generated:
-        """Backward simulation: the student's own steps before ``exit_step`` without gradient, then its clean prediction there."""
+        """Backward simulation: the student's own Euler steps before ``exit_step`` without gradient, then its clean prediction there.
+
+        Eq. 4 allows both the trajectory's end and a clean prediction on the way. With Euler steps the first noise decides the picture;
+        DMD2's fresh noise after every step lets a small student decide anew each time, and counts and relations suffer.
+        """
         condition = self.data.condition(part.samples)
         shape = torch.stack([sample.target for sample in part.samples]).shape
         prefix = self.model.encode_condition(condition)
-        x = torch.zeros(shape, device=self.device)
-        for i, time in enumerate(self.times[: exit_step + 1]):
-            t = time.expand(shape[0]).to(self.device)
-            x_t = flow.interpolate(x, torch.randn(shape, generator=draw).to(self.device), t)
-            with torch.set_grad_enabled(i == exit_step):
-                x = flow.to_x0(x_t, self.model(x_t, t, prefix), t)
-        return Generated(part.task, condition, x)
+        x = torch.randn(shape, generator=draw).to(self.device)
+        times = self.times.to(self.device)
+        with torch.no_grad():
+            for now, after in zip(times[:exit_step], times[1:], strict=False):
+                x = x + (after - now) * self.model(x, now.expand(len(x)), prefix)
+        t = times[exit_step].expand(len(x))
+        return Generated(part.task, condition, flow.to_x0(x, self.model(x, t, prefix), t))
 
     def student_loss(self, generated: Generated, draw: torch.Generator) -> Tensor:
         """Moves the samples along the difference of the fake and the real score at a random noise level."""

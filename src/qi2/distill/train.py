@@ -30,9 +30,9 @@ class DistillInputs:
 def train_distill(cfg: "Recipe", inputs: DistillInputs, out: Path, reporter: Reporter) -> dict[str, float]:
     """Write model.safetensors, config.json, metrics.json and curves.csv of the student to ``out``."""
     with publish(out) as staging:
-        module = DistillModule(MMDiT.load(inputs.teacher), EncodedSet(inputs.encoded), cfg.distill, cfg.sampler.shift, cfg.seed)
+        module = DistillModule(MMDiT.load(inputs.teacher), EncodedSet(inputs.encoded), cfg.distill, cfg.sampler, cfg.seed)
         fit(module, "distill", Reporters(reporter, FileReporter(staging)), checkpoints=inputs.checkpoints, every=CHECKPOINT_EVERY)
         module.model.save(staging)
-        metrics = {"distill/steps": float(module.total_steps), "distill/evaluations": float(cfg.distill.student_steps)}
+        metrics = {"distill/steps": float(module.total_steps), "distill/evaluations": float(cfg.sampler.few_steps)}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics

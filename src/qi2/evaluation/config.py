@@ -8,7 +8,8 @@ class EvaluateConfig:
     """Fixed held-out suites and how every model is sampled on them.
 
     ``steps`` is the many-step teacher of the distillation comparison (report, Figure 11: 40 steps); ``chain_steps`` is used to
-    compare the models of the chain with each other. Numbers of prompts are ours: they set how wide the intervals are.
+    compare the models of the chain with each other. The student and both few-step baselines take ``sampler.few_steps``. Numbers
+    of prompts are ours: they set how wide the intervals are.
     """
 
     seed: int = 2026  # of suites, noise and intervals; not the training seed, so that models of any seed meet the same prompts
@@ -22,7 +23,6 @@ class EvaluateConfig:
     photo_size: int = 256  # pixels of a photograph's crop
     steps: int = 40
     chain_steps: int = 40
-    few_steps: int = 4  # of the distilled student and of both baselines
     batch: int = 64
     workers: int = 0  # processes that draw on a CPU, each with one thread; 0: this one
     resamples: int = 1000

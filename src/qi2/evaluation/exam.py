@@ -77,7 +77,7 @@ class Exam:
         self.samples.track(entry.name)
 
     def _draw(self, model: MMDiT, entry: Contender, suite: str) -> list[Image.Image]:
-        drawing = Drawing(model, entry, self.encoded[suite], self.vae, self.cfg.sampler.shift, self.config.batch)
+        drawing = Drawing(model, entry, self.encoded[suite], self.vae, self.config.batch)
         pictures = draw(drawing, self.config.workers)
         self.samples.keep(entry.name, suite, pictures)
         return pictures
@@ -128,9 +128,9 @@ def _facts(entry: Contender, images: int, seconds: float) -> dict[str, Any]:
     return {
         "folder": entry.folder.name,
         "steps": entry.steps,
-        "guidance": 1.0 if entry.renoise else entry.guidance,
-        "edit_guidance": 1.0 if entry.renoise else entry.edit_guidance,
-        "renoise": entry.renoise,
+        "shift": entry.shift,
+        "guidance": entry.guidance,
+        "edit_guidance": entry.edit_guidance,
         "evaluations": entry.evaluations(),
         "images": images,
         "seconds": seconds,

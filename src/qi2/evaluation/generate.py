@@ -17,7 +17,7 @@ from qi2.core.rng import generator
 from qi2.evaluation.models import Contender
 from qi2.models.condition import ConditionEncoder, EncodedPrompt, collate, fit_reference
 from qi2.models.mmdit import MMDiT
-from qi2.models.sampler import sample, sample_renoised
+from qi2.models.sampler import sample
 from qi2.models.vae import VAE
 
 
@@ -52,7 +52,6 @@ class Drawing(Dataset[list[Image.Image]]):
     contender: Contender
     suite: EncodedSuite
     vae: VAE
-    shift: float
     batch: int
 
     def __len__(self) -> int:
@@ -63,7 +62,7 @@ class Drawing(Dataset[list[Image.Image]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         items = range(index * self.batch, min((index + 1) * self.batch, len(self.suite)))
-        return to_images(self.vae.decode(_latents(self.model, self.contender, self.suite, items, self.shift)))
+        return to_images(self.vae.decode(_latents(self.model, self.contender, self.suite, items)))
 
 
 def draw(drawing: Drawing, workers: int = 0) -> list[Image.Image]:
@@ -78,21 +77,18 @@ def draw(drawing: Drawing, workers: int = 0) -> list[Image.Image]:
     return pictures
 
 
-def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: range, shift: float) -> Tensor:
+def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: range) -> Tensor:
     guidance = contender.edit_guidance if any(suite.references) else contender.guidance
     prefix = model.encode_condition(collate([suite.prompts[i] for i in items], [suite.references[i] for i in items]))
-    noises = [_noise(suite, items, step, model.config.latent_channels) for step in range(contender.steps if contender.renoise else 1)]
-    if contender.renoise:
-        return sample_renoised(model, noises, prefix, shift)
     unconditional = None
     if guidance != 1:
         unconditional = model.encode_condition(collate([suite.empty], [[]])).repeat(len(items))
-    return sample(model, noises[0], prefix, unconditional, contender.steps, guidance, shift)
+    return sample(model, _noise(suite, items, model.config.latent_channels), prefix, unconditional, contender.steps, guidance, contender.shift)
 
 
-def _noise(suite: EncodedSuite, items: range, step: int, channels: int) -> Tensor:
-    shape, seeds = (channels, suite.size // 16, suite.size // 16), suite.noise_seeds
-    return torch.stack([torch.randn(shape, generator=generator(seeds[i], "noise", step)) for i in items])
+def _noise(suite: EncodedSuite, items: range, channels: int) -> Tensor:
+    shape = (channels, suite.size // 16, suite.size // 16)
+    return torch.stack([torch.randn(shape, generator=generator(suite.noise_seeds[i], "noise", 0)) for i in items])
 
 
 def to_tensor(images: Sequence[Image.Image]) -> Tensor:

@@ -1,7 +1,7 @@
 """Which models an evaluation compares and how each is sampled. Torch-free."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ LABELS = {
     "teacher": "RL, many steps",
     "distill": "4-step student",
     "teacher_4step": "RL at 4 steps",
-    "untrained_4step": "RL re-noised, 4 steps",
+    "untrained_4step": "RL at 4 steps, no guidance",
 }
 CHAIN = ("pretrain", "continual", "sft", "rlhf", "distill")
 STUDENT, TEACHER = "distill", "rlhf"
@@ -21,47 +21,50 @@ STUDENT, TEACHER = "distill", "rlhf"
 
 @dataclass(frozen=True)
 class Contender:
-    """One model with one way of sampling it. ``renoise`` is the few-step sampler of distilled students; it takes no guidance."""
+    """One model with one way of sampling it."""
 
     name: str
     folder: Path
     steps: int
+    shift: float = 1.0
     guidance: float = 1.0
     edit_guidance: float = 1.0
-    renoise: bool = False
     edits: bool = True  # whether it also takes the editing suite
 
     def evaluations(self) -> int:
         """Network evaluations per text-to-image sample."""
-        return self.steps * (1 if self.renoise or self.guidance == 1 else 2)
+        return self.steps * (1 if self.guidance == 1 else 2)
 
     def sampler(self) -> tuple[Any, ...]:
         """What decides the pictures: contenders with equal samplers draw the same ones."""
-        return self.folder, self.steps, self.guidance, self.edit_guidance, self.renoise
+        return self.folder, self.steps, self.shift, self.guidance, self.edit_guidance
 
 
 def contenders(cfg: Any, models: Mapping[str, Path], steps: int) -> list[Contender]:
     """One contender per folder: distilled students by their few-step sampler, all others with ``steps`` guided Euler steps."""
-    return [_contender(cfg, name, Path(folder), steps) for name, folder in models.items()]
+    return [_student(cfg, name, Path(folder)) if is_student(name, Path(folder)) else _guided(cfg, name, Path(folder), steps) for name, folder in models.items()]
 
 
 def chain_contenders(cfg: Any, runs: Path) -> list[Contender]:
-    """The chain's models that exist in ``runs``, the many-step teacher and both few-step baselines."""
+    """The chain's models that exist in ``runs``, the many-step teacher and both few-step baselines.
+
+    The baselines are the teacher itself, guided in as few steps as the student takes (twice its evaluations), and by the student's sampler.
+    """
     present = {name: runs / name for name in CHAIN if (runs / name / "model.safetensors").exists()}
     found = contenders(cfg, present, cfg.evaluate.chain_steps)
     if TEACHER in present:
-        teacher, few = present[TEACHER], cfg.evaluate.few_steps
-        guided = {"guidance": cfg.sampler.guidance, "edit_guidance": cfg.sampler.edit_guidance, "edits": False}
-        found.append(Contender("teacher", teacher, cfg.evaluate.steps, **guided))
-        found.append(Contender("teacher_4step", teacher, few, **guided))
-        found.append(Contender("untrained_4step", teacher, few, renoise=True, edits=False))
+        teacher = present[TEACHER]
+        few = (_guided(cfg, "teacher_4step", teacher, cfg.sampler.few_steps), _student(cfg, "untrained_4step", teacher))
+        found += [replace(entry, edits=False) for entry in (_guided(cfg, "teacher", teacher, cfg.evaluate.steps), *few)]
     return found
 
 
-def _contender(cfg: Any, name: str, folder: Path, steps: int) -> Contender:
-    if is_student(name, folder):
-        return Contender(name, folder, cfg.evaluate.few_steps, renoise=True)
-    return Contender(name, folder, steps, cfg.sampler.guidance, cfg.sampler.edit_guidance)
+def _guided(cfg: Any, name: str, folder: Path, steps: int) -> Contender:
+    return Contender(name, folder, steps, cfg.sampler.shift, cfg.sampler.guidance, cfg.sampler.edit_guidance)
+
+
+def _student(cfg: Any, name: str, folder: Path) -> Contender:
+    return Contender(name, folder, cfg.sampler.few_steps, cfg.sampler.few_shift)
 
 
 def is_student(name: str, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Samplers: Euler on the flow's ODE with classifier-free guidance, and few-step re-noising for distilled students."""
+"""The sampler: Euler steps on the flow's ODE, with classifier-free guidance for many-step models and without it for distilled students."""
 
 import torch
 from torch import Tensor
@@ -28,18 +28,4 @@ def sample(model: MMDiT, noise: Tensor, prefix: Prefix, unconditional: Prefix | 
     for now, after in zip(times[:-1], times[1:], strict=True):
         v = guided_velocity(model, x, now.expand(len(x)), prefix, unconditional, guidance)
         x = x + (after - now) * v
-    return x
-
-
-@torch.no_grad()
-def sample_renoised(model: MMDiT, noises: list[Tensor], prefix: Prefix, shift: float = 1.0) -> Tensor:
-    """Few-step sampling of a student: predict the clean state, add fresh noise, repeat (DMD2's multi-step form).
-
-    noises: one tensor (B, 64, h, w) per step; len(noises) network evaluations, no guidance.
-    """
-    times = schedule(len(noises), shift)[:-1]
-    x = noises[0]
-    for i, (t, noise) in enumerate(zip(times, noises, strict=True)):
-        x = noise if i == 0 else flow.interpolate(x, noise, t.expand(len(noise)))
-        x = flow.to_x0(x, model(x, t.expand(len(x)), prefix), t.expand(len(x)))
     return x
