@@ -45,9 +45,11 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float) -> None:
     monkeypatch.setattr(train, "CHECKPOINT_EVERY", 2)
-    train_distill(Recipe(), DistillInputs(small_world.encoded, small_world.model), tmp_path / "whole", NullReporter())
+    recipe = Recipe(distill=settings(ema=ema))
+    train_distill(recipe, DistillInputs(small_world.encoded, small_world.model), tmp_path / "whole", NullReporter())
     inputs, honest = DistillInputs(small_world.encoded, small_world.model, tmp_path / "ckpt"), DistillModule.generate
 
     def killed(self: DistillModule, *args: Any) -> Any:
@@ -57,9 +59,9 @@ def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path, 
 
     monkeypatch.setattr(DistillModule, "generate", killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        train_distill(Recipe(), inputs, tmp_path / "resumed", NullReporter())
+        train_distill(recipe, inputs, tmp_path / "resumed", NullReporter())
     monkeypatch.setattr(DistillModule, "generate", honest)
-    train_distill(Recipe(), inputs, tmp_path / "resumed", NullReporter())
+    train_distill(recipe, inputs, tmp_path / "resumed", NullReporter())
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
     assert weights(tmp_path / "whole") != weights(small_world.model)
 

@@ -26,5 +26,6 @@ class DistillConfig:
     fake_updates: int = 5  # DMD2: 5 for a large model
     t_mean: float = 0.0  # logit-normal times of eq. 5
     t_std: float = 1.0
+    ema: float = 0.0  # decay per step of the average of the student's weights that training ends with; 0: its last weights (ours)
     student: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-5))
     fake: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-5))
