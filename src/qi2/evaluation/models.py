@@ -13,7 +13,7 @@ LABELS = {
     "teacher": "RL, many steps",
     "distill": "4-step student",
     "teacher_4step": "RL at 4 steps",
-    "untrained_4step": "RL at 4 steps, no guidance",
+    "untrained_4step": "4 steps, unguided",
 }
 CHAIN = ("pretrain", "continual", "sft", "rlhf", "distill")
 STUDENT, TEACHER = "distill", "rlhf"
