@@ -77,6 +77,8 @@ class VAEConfig:
     decay_share: float = 0.4
     warmup: int = 100
     clip: float = 1.0
+    ema: float = 0.0
+    """Decay per step of the average of the weights that training ends with; 0: its last weights (ours)."""
     whitening: float = 0.0
     """Of the PCA start (``model.linear_skip``), 0..1; see `qi2.vae.pca`."""
     start_noise: float = 0.02
