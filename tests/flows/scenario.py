@@ -1,5 +1,6 @@
-"""Runs the journey to the VAE four times in the project of the current folder, and prints what each did as JSON; then loses a slot."""
+"""Runs the journey to the VAE four times in the project of the current folder and that to RL once, loses a slot, and prints what happened as JSON."""
 
+import importlib
 import json
 import os
 import sys
@@ -10,17 +11,24 @@ from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 
-def _attempt(duplicate: bool, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    from flows.train_vae import train_vae
+def _attempt(duplicate: bool, overrides: dict[str, Any] | None = None, journey: str = "train_vae") -> dict[str, Any]:
     from tasks.jsonl import Follower
 
     os.environ["PLANT_DUPLICATE"] = "1" if duplicate else ""
     before = set(Path(".qi2/progress").glob("*.jsonl"))
-    state = train_vae(scale="smoke", overrides=overrides, return_state=True)
+    flow = getattr(importlib.import_module(f"flows.{journey}"), journey)
+    state = flow(scale="smoke", overrides=overrides, return_state=True)
     (progress,) = set(Path(".qi2/progress").glob("*.jsonl")) - before
     events = [line for line in Follower(progress).read() if "event" in line]
-    ran = [event["name"] for event in events if event.get("state") == "finished"]
-    return {"state": state.name, "message": state.message or "", "ran": ran, "events": [event["event"] for event in events]}
+    started, ran = ([event["name"] for event in events if event.get("state") == wanted] for wanted in ("started", "finished"))
+    facts = {"state": state.name, "message": state.message or "", "started": started, "ran": ran}
+    return {**facts, "events": [event["event"] for event in events], "recorded": _recorded()}
+
+
+def _recorded() -> list[str]:
+    """Stages of which a record was kept."""
+    path = Path("runs/smoke/records.jsonl")
+    return [json.loads(line)["stage"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _slots_after_one_was_lost() -> dict[str, int]:
@@ -45,6 +53,7 @@ def main() -> None:
             "mended": _attempt(duplicate=False, overrides={"curate.examples": 3}),
             "unchanged": _attempt(duplicate=False, overrides={"curate.examples": 3}),
             "failing_stage": _attempt(duplicate=False, overrides={"curate.examples": 3, "seed": 13}),
+            "failing_beside": _attempt(duplicate=False, overrides={"curate.examples": 3, "encode.captions": 3}, journey="rlhf"),
             "slots": _slots_after_one_was_lost(),
         }
     sys.stdout.write(json.dumps(results))

@@ -14,13 +14,16 @@ from tasks import settings
 from tests.flows.conftest import ROOT, Project
 
 STAGE = '''"""A stage that takes no time."""
-import json, os
+import json, os, time
 from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 OUT = "{out}"
 def run(recipe, runs, out, reporter):
     if "{stage}" == "vae" and recipe.seed == 13:
         raise QI2Error("seed 13 is bad luck; choose another")
+    time.sleep({{"encode": 1, "rewards": 5}}.get("{stage}", 0))
+    if "{stage}" == "encode" and recipe.encode.captions == 3:
+        raise QI2Error("3 captions are one too many")
     with publish(out) as folder:
         (folder / "metrics.json").write_text(json.dumps({{"{stage}/x": 1.0}}))
         if "{stage}" == "curate":
@@ -32,9 +35,9 @@ def run(recipe, runs, out, reporter):
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What four runs of the journey to the VAE did, and which slots were taken after one was lost."""
+    """What four runs of the journey to the VAE and one of that to RL did, and which slots were taken after one was lost."""
     project = Project(tmp_path_factory.mktemp("flows") / "qi2")
-    for stage in ("ingest", "vlm", "curate", "vae"):
+    for stage in ("ingest", "vlm", "curate", "vae", "encode", "rewards"):
         out = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["outs"][0].rsplit("/", 1)[1]
         (project.root / "tasks" / f"{stage}.py").write_text(STAGE.format(stage=stage, out=out))
     (project.root / "tests" / "flows").mkdir(parents=True)
@@ -71,6 +74,15 @@ def test_a_failing_stage_is_not_tried_again_and_says_why(told: dict[str, Any]) -
     assert failing["state"] == "Failed"
     assert failing["ran"] == ["ingest", "vlm", "curate"]
     assert "seed 13 is bad luck; choose another" in failing["message"]
+
+
+def test_a_stage_beside_a_failing_one_ends_and_its_record_is_kept(told: dict[str, Any]) -> None:
+    beside = told["failing_beside"]
+    assert beside["state"] == "Failed"
+    assert "3 captions are one too many" in beside["message"]
+    assert set(beside["started"]) - set(beside["ran"]) == {"encode"}
+    assert beside["ran"][-1] == "rewards"  # it was running when encode failed, for nothing starts after that
+    assert beside["recorded"][-1] == "rewards"
 
 
 def test_a_slot_that_was_lost_is_freed_and_one_with_a_lease_is_kept(told: dict[str, Any]) -> None:
