@@ -10,7 +10,7 @@ class OptimizerConfig:
     name: str = "adam"
     lr: float = 1e-4
     adam_lr: float = 1e-3  # muon only: rate of the parameters that are not hidden matrices
-    weight_decay: float = 1e-3
+    weight_decay: float = 1e-3  # of the hidden matrices; all other parameters do not decay
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     momentum: float = 0.95  # muon only
     warmup: int = 20

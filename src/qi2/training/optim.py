@@ -78,18 +78,23 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig, hidden: Callable[[str], bool] = lambda name: True) -> torch.optim.Optimizer:
-    """An optimiser for a network's trainable parameters; ``hidden(name)`` says which matrices and convolutions Muon may take."""
+    """An optimiser for a network's trainable parameters.
+
+    ``hidden(name)`` says which matrices and convolutions are hidden ones: only they decay, and Muon takes them and no others.
+    """
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     betas = (config.betas[0], config.betas[1])
+    inside = {name for name, p in named if p.dim() in (2, 4) and hidden(name)}
+    matrices = {"params": [p for name, p in named if name in inside], "lr": config.lr}
+    others = {"params": [p for name, p in named if name not in inside], "weight_decay": 0.0}
     if config.name == "adam":
-        return torch.optim.AdamW([p for _, p in named], lr=config.lr, betas=betas, weight_decay=config.weight_decay)
-    matrices = [p for name, p in named if p.dim() in (2, 4) and hidden(name)]
-    taken = {id(p) for p in matrices}
-    groups = [
-        {"params": matrices, "lr": config.lr, "matrices": True},
-        {"params": [p for _, p in named if id(p) not in taken], "lr": config.adam_lr},
-    ]
-    return Muon([g for g in groups if g["params"]], betas, config.momentum, config.weight_decay)
+        return torch.optim.AdamW(_filled(matrices, others), lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+    groups = _filled(matrices | {"matrices": True}, others | {"lr": config.adam_lr})
+    return Muon(groups, betas, config.momentum, config.weight_decay)
+
+
+def _filled(*groups: dict[str, Any]) -> list[dict[str, Any]]:
+    return [group for group in groups if group["params"]]
 
 
 def lr_factor(step: int, total: int, config: OptimizerConfig) -> float:
