@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.data.world.captions import structured_caption
 from qi2.data.world.edits import Edit
 from qi2.data.world.scene import Scene
 
 DESCRIBE = "describe the image"
 READ, EDIT = ("text", "text", "image"), ("edit", "text", "edit", "edit", "text", "image")
+ATTEMPTS = 50  # images that may be unreadable one after the other
 READ_SHARE = 0.5  # of the training; who cannot read captions and pictures learns little from instructions
 
 
@@ -38,7 +40,7 @@ class Record:
 class Corpus:
     """Draws examples of three tasks: text, image, and (references, instruction), each -> structured caption."""
 
-    def __init__(self, train: Sequence[Record], heldout: Sequence[Record], read: Callable[[str], Image.Image], sizes: Sequence[int]) -> None:
+    def __init__(self, train: Sequence[Record], heldout: Sequence[Record], read: Callable[[str, int], Image.Image], sizes: Sequence[int]) -> None:
         self.read, self.sizes = read, tuple(sizes)
         self.train, self._heldout = _by_task(train), _by_task(heldout)
 
@@ -61,18 +63,27 @@ class Corpus:
         """``n`` examples of one task, their images all of one size."""
         records = self.train[task]
         size = self.sizes[int(rng.integers(len(self.sizes)))]
-        return [self._example(task, records[int(i)], rng, size) for i in rng.integers(len(records), size=n)]
+        return [self._readable(task, records, int(i), rng, size) for i in rng.integers(len(records), size=n)]
 
     def heldout(self, n: int = 200) -> dict[str, list[Example]]:
         """Up to ``n`` held-out examples per task, at the largest size."""
         rng = np.random.Generator(np.random.PCG64(0))
-        return {task: [self._example(task, r, rng, max(self.sizes)) for r in rows[:n]] for task, rows in self._heldout.items()}
+        return {task: [self._readable(task, rows, i, rng, max(self.sizes)) for i in range(min(n, len(rows)))] for task, rows in self._heldout.items()}
+
+    def _readable(self, task: str, records: Sequence[Record], index: int, rng: np.random.Generator, size: int) -> Example:
+        """The example of a record, or of another one where its images cannot be decoded; curation, which comes later, reports those."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self._example(task, records[index], rng, size)
+            except QI2Error as error:
+                unreadable, index = error, int(rng.integers(len(records)))
+        raise QI2Error(f"{ATTEMPTS} images in turn cannot be decoded, the last one: {unreadable}")
 
     def _example(self, task: str, record: Record, rng: np.random.Generator, size: int) -> Example:
         caption = record.captions[int(rng.integers(len(record.captions)))]
         if task == "text":
             return Example(caption, record.structured)
-        images = tuple(self.read(name).convert("RGB").resize((size, size), Image.Resampling.BOX) for name in record.images)
+        images = tuple(self.read(name, size).convert("RGB").resize((size, size), Image.Resampling.BOX) for name in record.images)
         if task == "edit":
             return Example(caption, record.structured, images)
         return Example(DESCRIBE, record.structured, images, caption)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.corpus import Corpus, Record, record
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from qi2.recipe import Recipe
-
-LARGEST = 128  # pixels: larger raw images are of no use to the tiny Qwen3-VL
 
 
 def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
@@ -49,12 +48,18 @@ def _point(folder: Path, path: str) -> bool:
 
 
 def build_corpus(side: Sidecar, config: VLMConfig) -> Corpus:
-    """Examples from the raw rows that are neither planted defects nor too large; of the scene kinds named, or all."""
+    """Examples from the captioned raw rows that are no planted defects: a user's all, the world's of the scene kinds named, or all.
+
+    Raises QI2Error when no training row is left.
+    """
     table = side.table
-    sound = (table["source"] != "defect") & (table["task"] != "reference") & table["width"].between(1, LARGEST) & table["height"].between(1, LARGEST)
-    named = table["kind"].isin(config.kinds) | (table["task"] == "ti2i") if config.kinds else sound
-    chosen = table[sound & named & (table["captions"].map(len) > 0)]
-    return Corpus(_records(chosen[chosen["split"] == "train"]), _records(chosen[chosen["split"] == "heldout"]), side.image, config.sizes)
+    usable = (table["source"] != "defect") & (table["task"] != "reference") & (table["width"] > 0) & (table["captions"].map(len) > 0)
+    named = table["kind"].isin(config.kinds) | (table["task"] == "ti2i") | (table["source"] == "user") if config.kinds else usable
+    chosen = table[usable & named]
+    corpus = Corpus(_records(chosen[chosen["split"] == "train"]), _records(chosen[chosen["split"] == "heldout"]), side.image, config.sizes)
+    if not corpus.train:
+        raise QI2Error(f"{side.folder}: none of {len(table)} rows is a training image with a caption; check data.source and its .txt files")
+    return corpus
 
 
 def _records(table: "pd.DataFrame") -> list[Record]:

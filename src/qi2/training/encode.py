@@ -51,16 +51,19 @@ def encode(cfg: "Recipe", raw: Path, curated: Path, vlm: Path, vae: Path, out: P
 
 
 def manifest_rows(curated: Path, kinds: list[str]) -> list[dict[str, Any]]:
-    """Samples of the six manifests, each with the list of stages that keep it; references alone are no samples."""
+    """Samples of the six manifests, each with the list of stages that keep it; references alone are no samples.
+
+    ``kinds`` choose among the rows that we make ourselves; a user's rows have no kind and all come.
+    """
     found: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
-        table = pd.read_parquet(curated / f"stage{stage}.parquet", columns=["id", "task", "kind", "captions", "references"])
+        table = pd.read_parquet(curated / f"stage{stage}.parquet", columns=["id", "source", "task", "kind", "captions", "references"])
         samples: list[dict[str, Any]] = table[table["task"] != "reference"].to_dict("records")  # type: ignore[assignment]
         for row in samples:
-            if not kinds or row["kind"] in kinds:
+            if not kinds or row["kind"] in kinds or row["source"] == "user":
                 found.setdefault(row["id"], {**row, "stages": []})["stages"].append(stage)
     if not found:
-        raise QI2Error(f"{curated}: the manifests keep no sample of the kinds {kinds or 'any'}; loosen curate.stage1 or encode.kinds")
+        raise QI2Error(f"{curated}: the manifests keep no sample of the kinds {kinds or 'any'}; loosen the thresholds in curate, or encode.kinds")
     return [found[name] for name in sorted(found)]
 
 
