@@ -16,7 +16,7 @@ from flows import timing
 from flows.dag import Dag
 from flows.stage import StageRecord
 from qi2.core.errors import QI2Error
-from tasks import checks, settings, tracking
+from tasks import checks, comparison, settings, tracking
 
 
 class DataRefused(QI2Error):
@@ -93,11 +93,12 @@ def figures(scale: str) -> dict[str, dict[str, float]]:
 
 
 def log_to_parent(run_id: str, scale: str) -> None:
-    """Put the summary's figures and the report itself into the parent run, so that whole runs compare in the UI."""
+    """Put the summary's figures and the report itself into the parent run, so that whole runs compare in the UI, and its models into theirs."""
     tracker = tracking.client()
     folder = settings.ROOT / settings.runs_folder(scale) / "report"
     tracking.log_metrics(tracker, run_id, {f"figure/{name}": figure["value"] for name, figure in figures(scale).items()})
     tracker.log_artifacts(run_id, str(folder), "report")
+    comparison.log_models(scale, run_id)
 
 
 def show(scale: str, finished: Mapping[str, Any], records: Sequence[StageRecord]) -> None:

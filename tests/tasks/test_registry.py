@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from qi2.core.publish import publish
-from tasks import config, policy, promote, registry, settings, tracking
+from tasks import comparison, config, policy, promote, registry, settings, tracking
 from tasks.jsonl import append
 
 NOT_WORSE = [{"suite": "t2i", "verdict": "all", "margin": 0.05}]
@@ -112,3 +113,19 @@ def test_events_become_a_run_and_no_events_become_none(project: Path, tmp_path: 
     assert any(item.path.endswith(".png") for item in tracker.list_artifacts(run.info.run_id, "images"))
     append(tmp_path / "events" / FILE, kind="metrics", values={}, step=3)
     forwarder.pump()
+
+
+def test_evaluated_models_become_runs_that_compare_by_equal_keys(project: Path) -> None:
+    figures = {f"t2i/accuracy/{model}": {"value": value} for model, value in (("sft", 0.7), ("rlhf", 0.8))}
+    with publish(project / "runs" / "tiny" / "evaluate") as folder:
+        (folder / "results.json").write_text(json.dumps({"figures": figures | {"edit/done/sft": {"value": 0.5}, "edit/done_source": {"value": 0.0}}}))
+        for model in ("sft", "rlhf", "source"):
+            (folder / "samples" / model).mkdir(parents=True)
+            Image.new("RGB", (32, 32), "red").save(folder / "samples" / model / "t2i-0.png")
+    for _ in range(2):  # a flow that is tried again logs them once
+        comparison.log_models("tiny", "parent")
+    store = tracking.client()
+    runs = store.search_runs([tracking.experiment_id(store, "qi2-tiny-models")], order_by=["start_time ASC"])
+    assert [(run.info.run_name, run.data.metrics) for run in runs] == [("SFT", {"t2i/accuracy": 0.7, "edit/done": 0.5}), ("RL", {"t2i/accuracy": 0.8})]
+    for run in runs:
+        assert any("samples" in file.path and "prompt0" in file.path for file in store.list_artifacts(run.info.run_id, "images"))
