@@ -15,7 +15,7 @@ from qi2.core.errors import QI2Error
 from qi2.recipe import Recipe
 from tasks import settings
 
-FINGERPRINTS = ("source_files", "pretrained_files")
+FINGERPRINTS = ("source_files", "pretrained_files", "known_files")
 
 
 def resolved_path(scale: str) -> Path:
@@ -58,7 +58,9 @@ def resolve(scale: str) -> dict[str, Any]:
     source = values["data"]["source"]
     pretrained = {name: part["path"] for name, part in values["standins"].items() if isinstance(part, dict) and part.get("path")}
     marks = {name: fingerprint(Path(path)) for name, path in pretrained.items() if Path(path).exists()}
-    return {**values, "source_files": fingerprint(Path(source)) if source else None, "pretrained_files": marks}
+    known = {name: fingerprint(Path(name)) for name in values["curate"]["known"] if Path(name).exists()}
+    files = {"source_files": fingerprint(Path(source)) if source else None, "pretrained_files": marks, "known_files": known}
+    return values | files
 
 
 def edited(scale: str) -> set[str]:

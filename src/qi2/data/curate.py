@@ -65,6 +65,7 @@ def score(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConf
     table = rows.assign(role=roles(rows)).reset_index(drop=True)
     table = table.join(score_rows(table, raw, paths, config))
     others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER))
+    table["phash"] = near.hashes(table["thumbnail"])
     passes = kept(first_reason(table, thresholds(config)["stage1"], others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
     table["near_duplicate_of"] = near.duplicate_of(table, passes, config)

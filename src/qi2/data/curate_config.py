@@ -20,11 +20,11 @@ class StageThresholds:
     max_nsfw: float | None = None  # probability of the unsafe label
     rotation: str | None = None  # rotated by EXIF: "correct" (readers turn it upright) or "reject"
     min_entropy: float | None = None  # bits of the luminance histogram, 0..8: flat pictures lie below
-    max_entropy: float | None = None  # bits of the neighbour-difference histogram, 0..9: noise lies above
+    max_entropy: float | None = None  # bits of the histogram of neighbours' differences, 0..8: noise lies above
     min_clip: float | None = None  # mean cosine of the image with its captions, -1..1
     min_tokens: int | None = None  # shortest caption, in tokens of the condition encoder
     max_tokens: int | None = None  # longest caption
-    min_sharpness: float | None = None  # standard deviation of the Laplacian, 0..255 scale
+    min_sharpness: float | None = None  # second differences from pixel to pixel, 0..255 scale (see filters/quality.py)
     min_aesthetic: float | None = None  # colourfulness, about 0..150: a stand-in for a learned aesthetic score
     min_quality: int | None = None  # JPEG quality 1..100 read from the quantisation tables (100: lossless)
     max_blockiness: float | None = None  # step across 8-pixel block borders beyond the step inside blocks, 0..1
@@ -42,9 +42,14 @@ class CurateConfig:
     synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data
     synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
     nsfw_label: str = "nsfw"  # the unsafe class, by its name in the classifier's id2label
-    near_radius: float = 0.065  # candidates: root-mean-square difference of the coarse thumbnails, of full scale 1
+    near_search: str = "thumbnails"  # how candidates are found: "thumbnails", or "hashes" for many photographs (see filters/near.py)
+    near_bits: int = 64  # hashes: compared bits; 64 also find pictures with their rim cut off, 256 stay fast beyond a few million rows
+    near_distance: int = 10  # hashes: of which so many may differ; with 256 bits 31
+    near_radius: float = 0.065  # thumbnails: root-mean-square difference of the coarse thumbnails, of full scale 1
     near_layout: float = 0.24  # near-duplicate: layout difference of the aligned thumbnails (see filters/alignment.py) ...
     near_detail: float = 0.9  # ... and their detail difference, both relative to contrast
+    known: list[str] = field(default_factory=list)  # scores.parquet of earlier data: copies of pictures that they kept are rejected
+    known_distance: int = 23  # a copy of those differs in at most so many of the 256 bits of its hash
     examples: int = 4  # rejected pictures shown per reason
     stage1: StageThresholds = field(
         default_factory=lambda: StageThresholds(

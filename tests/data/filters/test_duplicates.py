@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageChops
 
+from qi2.core.errors import QI2Error
 from qi2.data.curate_config import CurateConfig
 from qi2.data.filters import exact, near
 from qi2.data.filters.alignment import thumbnail, unpack
@@ -19,6 +21,7 @@ from qi2.data.world.render import render
 from tests.data.conftest import blank_table, distinct_scenes
 
 CONFIG = CurateConfig()
+PLAIN = ("rocket.jpg", "clock_motion.png")  # parts of them show nothing, and the signs of nothing are noise
 
 
 def _table(files: list[bytes], **columns: object) -> pd.DataFrame:
@@ -95,6 +98,34 @@ def test_a_recompressed_photograph_is_found_and_other_crops_are_not() -> None:
     crops = [photo.crop((x, y, x + 128, y + 128)) for x in (0, 150, 300) for y in (0, 150)]
     table = _table([*(encode_png(crop) for crop in crops), encode_jpeg(crops[0], 60)])
     assert near.duplicate_of(table, np.ones(7, bool), CONFIG).tolist() == [None] * 6 + ["r0"]
+
+
+@pytest.mark.parametrize("way", ["jpeg", "larger", "smaller"])
+def test_near_copies_of_photographs_are_found_by_their_hashes(way: str) -> None:
+    crops = [load(photo).crop((x, 40, x + 128, 168)) for photo in PHOTOS if photo.file not in PLAIN for x in (40, 170)]
+    table = _table([encode_png(image) for image in (*crops, *(COPIES[way](crop) for crop in crops))])
+    found = near.duplicate_of(table, np.ones(len(table), bool), CurateConfig(near_search="hashes"))
+    settled = [found[k + len(crops)] == f"r{k}" or found[k] == f"r{k + len(crops)}" for k in range(len(crops))]
+    assert np.mean(settled) >= 0.9
+    assert sum(name is not None for name in found) == sum(settled)
+
+
+def test_copies_of_what_earlier_data_kept_are_rejected_and_of_what_they_rejected_are_not(tmp_path: Path) -> None:
+    crops = [load(photo).crop((0, 0, 128, 128)) for photo in PHOTOS[:4]]
+    known = _table([encode_png(crop) for crop in crops], reason_stage1=[None, "heldout", "nsfw", None])
+    known["id"], known["phash"] = [f"old{k}" for k in range(4)], near.hashes(known["thumbnail"])
+    known.drop(columns="thumbnail").to_parquet(tmp_path / "scores.parquet")
+    table = _table([*(encode_jpeg(crop, 60) for crop in crops), encode_png(load(PHOTOS[5]).crop((0, 0, 128, 128)))], split=["train"] * 3 + ["heldout", "train"])
+    table["phash"] = near.hashes(table["thumbnail"])
+    found = near.duplicate_of(table, np.ones(5, bool), CurateConfig(known=[str(tmp_path / "scores.parquet")]))
+    assert found.tolist() == ["old0", "old1", None, None, None]  # a held-out row stays what it is
+
+
+def test_a_table_of_earlier_data_that_is_none_is_named(tmp_path: Path) -> None:
+    table = _table([encode_png(load(PHOTOS[0]).crop((0, 0, 64, 64)))])
+    table["phash"] = near.hashes(table["thumbnail"])
+    with pytest.raises(QI2Error, match="curate.known: .*missing.parquet is not a scores.parquet"):
+        near.duplicate_of(table, np.ones(1, bool), CurateConfig(known=[str(tmp_path / "missing.parquet")]))
 
 
 def test_every_rejected_copy_is_near_one_that_stays() -> None:

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 IMAGE, PAIR, REFERENCE = "image", "pair", "reference"
 TARGETS = (IMAGE, PAIR)
 EVERY = (IMAGE, PAIR, REFERENCE)
+SMALL = 128  # px
+LINES = 32
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded image, upright, with what its file said; derived forms are computed once, when first asked for."""
+    """One decoded image, upright, with what its file said; derived forms are computed once, when first asked for.
+
+    Filters look at ``small``, ``rows`` and ``columns``: on large pictures, going through all pixels once more costs a third of a decode.
+    """
 
     image: Image.Image  # RGB, turned upright
     format: str
@@ -32,14 +37,36 @@ class Picture:
     tables: dict[int, list[int]]  # JPEG quantisation tables; empty for other formats
 
     @cached_property
-    def pixels(self) -> np.ndarray:
-        """uint8 (H, W, 3)."""
-        return np.asarray(self.image)
+    def small(self) -> Image.Image:
+        """RGB, reduced by a whole factor (averages over blocks) to a shorter side of ``SMALL`` to twice that; smaller pictures as they are."""
+        factor = max(1, min(self.image.size) // SMALL)
+        return self.image.reduce(factor) if factor > 1 else self.image
 
     @cached_property
-    def luma(self) -> np.ndarray:
-        """Luminance, uint8 (H, W)."""
-        return np.asarray(self.image.convert("L"))
+    def rows(self) -> Image.Image:
+        """RGB, ``LINES`` to twice as many whole rows at even distances; all rows where there are fewer."""
+        width, height = self.image.size
+        return _lines(self.image, (width, height // max(1, height // LINES)))
+
+    @cached_property
+    def columns(self) -> Image.Image:
+        """The same of columns, turned so that they lie as rows."""
+        width, height = self.image.size
+        return _lines(self.image, (width // max(1, width // LINES), height)).transpose(Image.Transpose.TRANSPOSE)
+
+    @cached_property
+    def luma_rows(self) -> np.ndarray:
+        """Luminance of ``rows``, uint8 (rows, W)."""
+        return np.asarray(self.rows.convert("L"))
+
+    @cached_property
+    def luma_columns(self) -> np.ndarray:
+        """Luminance of ``columns``, uint8 (columns, H)."""
+        return np.asarray(self.columns.convert("L"))
+
+
+def _lines(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if size == image.size else image.resize(size, Image.Resampling.NEAREST)
 
 
 class Scorer(Protocol):

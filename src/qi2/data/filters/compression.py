@@ -28,16 +28,16 @@ def jpeg_quality(tables: dict[int, list[int]]) -> int:
     return int(np.clip(round(quality), 1, 100))
 
 
-def blockiness(luma: np.ndarray) -> float:
+def blockiness(rows: np.ndarray, columns: np.ndarray) -> float:
     """How much larger steps across 8-pixel block borders are than other steps, 0..1, the smaller of both directions.
 
-    Drawn edges that happen to lie on the grid mostly run in one direction; block artefacts run in both.
+    Drawn edges that happen to lie on the grid mostly run in one direction; block artefacts run in both. Luminance, uint8 (N, length).
     """
-    return min(_excess(luma), _excess(luma.T))
+    return min(_excess(rows), _excess(columns))
 
 
-def _excess(luma: np.ndarray) -> float:
-    values = luma.astype(np.int16)
+def _excess(lines: np.ndarray) -> float:
+    values = lines.astype(np.int16)
     steps = np.abs(values[:, 1:] - values[:, :-1]).mean(axis=0, dtype=np.float32)
     border = steps[BLOCK - 1 :: BLOCK]
     if not len(border) or len(border) == len(steps):
@@ -49,7 +49,7 @@ def _excess(luma: np.ndarray) -> float:
 
 def measure(picture: Picture) -> dict[str, Any]:
     """``jpeg_quality`` 1..100 and ``blockiness`` 0..1."""
-    return {"jpeg_quality": jpeg_quality(picture.tables), "blockiness": blockiness(picture.luma)}
+    return {"jpeg_quality": jpeg_quality(picture.tables), "blockiness": blockiness(picture.luma_rows, picture.luma_columns)}
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:

@@ -7,6 +7,7 @@ entropy of the histogram, noise has a high entropy of the differences between ne
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from qi2.data.curate_config import StageThresholds
 from qi2.data.filters.base import EVERY, Filter, Picture, outside
@@ -22,10 +23,14 @@ def bits(counts: np.ndarray) -> float:
 
 
 def measure(picture: Picture) -> dict[str, Any]:
-    """``entropy``: luminance histogram, 0..8 bits; ``difference_entropy``: horizontal neighbour differences, 0..9 bits."""
-    luma = picture.luma
-    differences = np.bincount((luma[:, 1:].astype(np.int16) - luma[:, :-1] + 255).ravel(), minlength=511)
-    return {"entropy": bits(np.bincount(luma.ravel(), minlength=256)), "difference_entropy": bits(differences)}
+    """``entropy``: luminance histogram, 0..8 bits; ``difference_entropy``: horizontal neighbour differences modulo 256, 0..8 bits."""
+    luma = picture.luma_rows
+    return {"entropy": bits(_histogram(luma)), "difference_entropy": bits(_histogram(luma[:, 1:] - luma[:, :-1]))}
+
+
+def _histogram(values: np.ndarray) -> np.ndarray:
+    """Counts of uint8 values; Pillow counts three times as fast as NumPy."""
+    return np.array(Image.fromarray(values).histogram()) if values.size else np.zeros(256, int)
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:

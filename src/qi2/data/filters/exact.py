@@ -1,5 +1,8 @@
 """Exact duplicates (report 2.3, stage 1): the same pixels, whatever the file format. The best copy stays.
 
+Pixels are the same when the sizes are and the averages over blocks that leave at least 128 px of the shorter side, to 8 bits: for
+pictures below 256 px that is every pixel.
+
 Only rows of one kind of sample compare: T2I rows with each other, edit pairs when their reference pictures are identical
 too. References are inputs, not targets, and are never duplicates.
 """
@@ -17,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def measure(picture: Picture) -> dict[str, Any]:
-    """Hash of the upright RGB pixels with the size."""
+    """Hash of the upright RGB picture's size and block averages."""
     digest = hashlib.sha256(repr(picture.image.size).encode())
-    digest.update(picture.pixels.tobytes())
+    digest.update(picture.small.tobytes())
     return {"pixel_sha256": digest.hexdigest()}
 
 

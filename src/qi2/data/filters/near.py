@@ -1,19 +1,27 @@
 """Near-duplicates (report 2.3, stage 1): the same picture re-encoded, resized or slightly shifted. The best copy stays.
 
-Candidates lie close together as coarse thumbnails (exact search); an aligned comparison decides (see ``alignment``). A row
-is rejected only when a *kept* row is its near-duplicate, so that a chain of small differences never empties a cluster.
-Search costs N^2 x 192 multiply-adds less what sorting along the main direction saves: seconds for 30k rows, core-minutes
-for a million.
+Candidates come from one of two searches; an aligned comparison decides (see ``alignment``). ``thumbnails`` takes pictures that lie
+close together as coarse thumbnails: right for drawn pictures too, at N^2 x 192 multiply-adds less what sorting along the main
+direction saves, so seconds for 30k rows and core-minutes for a million. ``hashes`` takes photographs of which few bits of their
+perceptual hash differ, at a cost that hardly grows faster than N (see ``hamming``). A row is rejected only when a *kept* row is its
+near-duplicate, so that a chain of small differences never empties a cluster.
+
+Earlier data (``curate.known``) are compared by their stored hashes alone: what nearly equals a row that they kept is rejected.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qi2.core.errors import QI2Error
 from qi2.data.curate_config import CurateConfig, StageThresholds
 from qi2.data.filters.alignment import coarse, matches, thumbnail, unpack
-from qi2.data.filters.base import TARGETS, Filter, Picture
+from qi2.data.filters.base import IMAGE, TARGETS, Filter, Picture
 from qi2.data.filters.exact import best_first, comparable
+from qi2.data.filters.hamming import links, links_between
+from qi2.data.filters.phash import BITS, phash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +32,7 @@ ASPECT = 0.05  # largest difference of the logarithm of width / height
 
 def measure(picture: Picture) -> dict[str, Any]:
     """Thumbnail bytes; needed only until duplicates are found, and not kept in the score table."""
-    return {"thumbnail": thumbnail(picture.image)}
+    return {"thumbnail": thumbnail(picture.small)}
 
 
 def close_pairs(points: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -47,14 +55,22 @@ def close_pairs(points: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarr
     return np.minimum(first, second), np.maximum(first, second)
 
 
+SEARCHES: dict[str, Callable[[np.ndarray, CurateConfig], tuple[np.ndarray, np.ndarray]]] = {
+    "thumbnails": lambda thumbnails, config: close_pairs(coarse(thumbnails), config.near_radius),
+    "hashes": lambda thumbnails, config: links(phash(thumbnails)[:, : config.near_bits // 8], config.near_distance),
+}
+
+
 def near_pairs(thumbnails: np.ndarray, aspect: np.ndarray, keys: np.ndarray, config: CurateConfig) -> tuple[np.ndarray, np.ndarray]:
     """Index pairs of near-duplicates among thumbnails (N, 3, 32, 32) with log aspect ratios (N,); only equal ``keys`` compare."""
-    points, order = coarse(thumbnails), np.argsort(keys, kind="stable")
+    if config.near_search not in SEARCHES:
+        raise QI2Error(f"curate.near_search={config.near_search!r} is none of {', '.join(SEARCHES)}")
+    order = np.argsort(keys, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
     found = []
     for rows in groups:
         if len(rows) > 1:
-            a, b = close_pairs(points[rows], config.near_radius)
+            a, b = SEARCHES[config.near_search](thumbnails[rows], config)
             found.append((rows[a], rows[b]))
     first, second = _joined(found)
     same_form = np.abs(aspect[first] - aspect[second]) <= ASPECT
@@ -64,7 +80,7 @@ def near_pairs(thumbnails: np.ndarray, aspect: np.ndarray, keys: np.ndarray, con
 
 
 def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig) -> np.ndarray:
-    """For every row the id of the kept row that it nearly equals, or None. Exact duplicates are left out beforehand."""
+    """For every row the id of the kept row, here or in earlier data, that it nearly equals, or None; exact duplicates are left out beforehand."""
     keys = comparable(table).where(table["exact_duplicate_of"].isna(), None)
     rows = np.flatnonzero(keys.notna())
     found = np.full(len(table), None, dtype=object)
@@ -77,15 +93,56 @@ def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         neighbours.setdefault(a, []).append(b)
         neighbours.setdefault(b, []).append(a)
-    ids, heldout = part["id"].to_numpy(), part["split"].to_numpy() == "heldout"
+    ids, heldout, earlier = part["id"].to_numpy(), part["split"].to_numpy() == "heldout", known_copies(part, config)
     kept: set[int] = set()
     for row in best_first(part, passes[rows]).tolist():
-        same = next((other for other in neighbours.get(row, ()) if other in kept), None)
+        same = earlier[row] or next((ids[other] for other in neighbours.get(row, ()) if other in kept), None)
         if same is None or heldout[row]:
             kept.add(row)
         else:
-            found[rows[row]] = ids[same]
+            found[rows[row]] = same
     return found
+
+
+def known_copies(part: "pd.DataFrame", config: CurateConfig) -> np.ndarray:
+    """For every T2I row the id of a row of earlier data whose hash differs in at most ``curate.known_distance`` bits, or None."""
+    found = np.full(len(part), None, dtype=object)
+    if not config.known:
+        return found
+    targets = np.flatnonzero((part["role"] == IMAGE).to_numpy())
+    own = _bytes(part["phash"].iloc[targets])
+    for path in config.known:
+        names, known = _known(Path(path))
+        earlier, new = links_between(known, own, config.known_distance)
+        found[targets[new[::-1]]] = names[earlier[::-1]]  # the first match of a row is written last
+    return found
+
+
+def _known(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and hashes of the pictures that earlier data kept or hold out."""
+    import pandas as pd
+
+    columns = ["id", "role", "phash", "reason_stage1"]
+    try:
+        table = pd.read_parquet(path, columns=columns)
+    except Exception as error:  # no file, no parquet file, or other columns
+        raise QI2Error(f"curate.known: {path} is not a scores.parquet that curation wrote, with the columns {', '.join(columns)}: {error}") from error
+    stayed = table["reason_stage1"].isna() | (table["reason_stage1"] == "heldout")
+    table = table[stayed & (table["role"] == IMAGE) & table["phash"].notna()]
+    return table["id"].to_numpy(object), _bytes(table["phash"])
+
+
+def hashes(thumbnails: "pd.Series") -> list[str | None]:
+    """The perceptual hash of every thumbnail as 64 hexadecimal digits; None where there is no thumbnail."""
+    given = thumbnails.notna().to_numpy()
+    found: list[str | None] = [None] * len(thumbnails)
+    for row, value in zip(np.flatnonzero(given), phash(unpack(list(thumbnails[given]))), strict=True):
+        found[row] = value.tobytes().hex()
+    return found
+
+
+def _bytes(digits: "pd.Series") -> np.ndarray:
+    return np.frombuffer(bytes.fromhex("".join(digits)), np.uint8).reshape(len(digits), BITS // 8)
 
 
 def _joined(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
