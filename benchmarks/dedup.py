@@ -3,6 +3,7 @@
 Random hashes, a tenth of them planted as copies with 1 to T flipped bits; one thread, best of ``--repeats``. ``cpu_s_1m_hT``: a million
 64-bit hashes at distance T. ``growth_exponent``: from 10^5 to ``--largest`` 256-bit hashes at distance 7. ``vs_brute``: how many times
 longer it takes to compare all of 32,768 64-bit hashes at distance 7 with NumPy. ``recall``: planted pairs found, the worst of all runs.
+``growth_exponent_sort``: the same of one NumPy sort of as many 64-bit numbers, which also leaves the caches.
 """
 
 import argparse
@@ -22,7 +23,7 @@ def planted(n: int, bits: int, distance: int, seed: int = 0) -> tuple[np.ndarray
     """Hashes (n, bits / 8) and the planted pairs (original, copy)."""
     draw = np.random.default_rng(seed)
     hashes = draw.integers(0, 256, (n, bits // 8), dtype=np.uint8)
-    original, copy = draw.permutation(n)[: n // 5].reshape(2, -1)
+    original, copy = draw.permutation(n)[: n // 10 * 2].reshape(2, -1)
     flips = draw.integers(1, distance + 1, len(original))
     hashes[copy] = hashes[original]
     where = np.argsort(draw.random((len(original), 4 * distance)), axis=1)[:, :distance] * (bits // (4 * distance))  # distinct bits
@@ -54,6 +55,16 @@ def measure(search: Callable[[np.ndarray, int], Pairs], n: int, bits: int, dista
     return best, float(np.isin(first * n + second, left * n + right).mean())
 
 
+def sort_s(n: int, repeats: int) -> float:
+    """CPU seconds of one sort."""
+    numbers, best = np.random.default_rng(0).integers(0, 2**63, n), np.inf
+    for _ in range(repeats):
+        begin = time.process_time()
+        np.sort(numbers)
+        best = min(best, time.process_time() - begin)
+    return best
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dedup", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
@@ -70,6 +81,7 @@ def main() -> None:
         "cpu_s_1m_h7": wide,
         "recall": min(recall_near, recall_wide, recall_small, recall_large, recall_few),
         "growth_exponent": np.log(large / small) / np.log(given.largest / 1e5),
+        "growth_exponent_sort": np.log(sort_s(given.largest, given.repeats) / sort_s(10**5, given.repeats)) / np.log(given.largest / 1e5),
         "vs_brute": every / few,
         "recall_brute": recall_every,
         "cpu_s_100k_256bit": small,

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 IMAGE, PAIR, REFERENCE = "image", "pair", "reference"
 TARGETS = (IMAGE, PAIR)
 EVERY = (IMAGE, PAIR, REFERENCE)
-SMALL = 128  # px
-LINES = 32
+SMALL = 64  # px
+LINES = 24
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Exact duplicates (report 2.3, stage 1): the same pixels, whatever the file format. The best copy stays.
 
-Pixels are the same when the sizes are and the averages over blocks that leave at least 128 px of the shorter side, to 8 bits: for
-pictures below 256 px that is every pixel.
+Pixels are the same when the sizes are and the averages over blocks that leave at least 64 px of the shorter side, to 8 bits: for
+pictures below 128 px that is every pixel.
 
 Only rows of one kind of sample compare: T2I rows with each other, edit pairs when their reference pictures are identical
 too. References are inputs, not targets, and are never duplicates.
