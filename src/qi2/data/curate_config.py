@@ -5,6 +5,7 @@ The report (2.3, Figure 6) names the filters and their order but gives no thresh
 
 from dataclasses import dataclass, field, fields, replace
 
+MOST_PIXELS = 1 << 26  # 67 million: 200 MB once decoded
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6")
 
 
@@ -13,6 +14,7 @@ class StageThresholds:
     """One stage. ``None`` means: as in the stage before (stage 1: filter not applied). Ranges include their ends."""
 
     sides: list[int] | None = None  # training sides in pixels; the shorter side of an image must reach the smallest
+    max_aspect: float | None = None  # longer side / shorter side
     edits: bool | None = None  # admit edit pairs (TI2I)
     synthetic: bool | None = None  # admit synthetic rows (see CurateConfig)
     exact_duplicates: bool | None = None  # reject all but the best of identical pictures
@@ -38,6 +40,7 @@ class CurateConfig:
 
     workers: int = 2  # processes that decode and score; 0: in this process
     batch_size: int = 128  # images per forward pass of the model-based filters
+    max_pixels: int = MOST_PIXELS  # a larger picture counts as broken and is not decoded
     device: str = "cpu"  # of the model-based filters, e.g. "cuda"
     synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data
     synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
@@ -54,6 +57,7 @@ class CurateConfig:
     stage1: StageThresholds = field(
         default_factory=lambda: StageThresholds(
             sides=[256],
+            max_aspect=5.0,
             edits=False,
             synthetic=False,
             exact_duplicates=True,

@@ -28,6 +28,7 @@ Row = dict[str, Any]
 Job = dict[str, Any]  # a file (shard, offset, length, sha256) and the ``rows`` that consist of it (id, role, captions)
 Scored = list[tuple[str, Row]]
 CHUNK = 4  # batches per task of a worker
+MOST_ASPECT = 32  # models resize by the shorter side: a line of pixels would become gigabytes, and gets no scores of theirs
 NOT_NUMBERS = ("broken", "pixel_sha256", "thumbnail")
 
 
@@ -39,6 +40,7 @@ class _Worker:
     paths: ModelPaths
     device: str
     batch_size: int
+    max_pixels: int
 
     @cached_property
     def scorers(self) -> list[Scorer]:
@@ -77,7 +79,7 @@ def _jobs(rows: "pd.DataFrame") -> list[Job]:
 
 
 def _run(chunks: list[list[Job]], raw: Path, paths: ModelPaths, config: CurateConfig) -> Iterator[Scored]:
-    worker = _Worker(raw, paths, config.device, config.batch_size)
+    worker = _Worker(raw, paths, config.device, config.batch_size, config.max_pixels)
     if config.workers == 0:
         with _one_thread():
             yield from (_score_chunk(worker, chunk) for chunk in chunks)
@@ -129,11 +131,12 @@ def _score_batch(worker: _Worker, jobs: list[Job]) -> Scored:
     usable: list[tuple[Picture, list[Row]]] = []
     for job in jobs:
         try:
-            picture = decode(read_bytes(worker.raw, job), job["sha256"])
+            picture = decode(read_bytes(worker.raw, job), job["sha256"], worker.max_pixels)
         except BrokenImageError as error:
             scores |= {row["id"]: {"broken": str(error)} for row in job["rows"]}
             continue
-        usable.append((picture, job["rows"]))
+        if max(picture.image.size) <= MOST_ASPECT * min(picture.image.size):
+            usable.append((picture, job["rows"]))
         columns = {"broken": None, **measure(picture)}
         scores |= {row["id"]: dict(columns) for row in job["rows"]}
     for scorer in worker.scorers:

@@ -8,6 +8,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.corpus import Corpus, Record, record
+from qi2.data.curate_config import MOST_PIXELS
 from qi2.data.shards import Sidecar
 from qi2.models.condition import POINTER
 from qi2.standins.config import VLMConfig
@@ -53,7 +54,8 @@ def build_corpus(side: Sidecar, config: VLMConfig) -> Corpus:
     Raises QI2Error when no training row is left.
     """
     table = side.table
-    usable = (table["source"] != "defect") & (table["task"] != "reference") & (table["width"] > 0) & (table["captions"].map(len) > 0)
+    sound = (table["source"] != "defect") & (table["width"] * table["height"]).between(1, MOST_PIXELS)
+    usable = sound & (table["task"] != "reference") & (table["captions"].map(len) > 0)
     named = table["kind"].isin(config.kinds) | (table["task"] == "ti2i") | (table["source"] == "user") if config.kinds else usable
     chosen = table[usable & named]
     corpus = Corpus(_records(chosen[chosen["split"] == "train"]), _records(chosen[chosen["split"] == "heldout"]), side.image, config.sizes)

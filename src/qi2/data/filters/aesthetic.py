@@ -17,7 +17,7 @@ def measure(picture: Picture) -> dict[str, Any]:
     opponents = red - green, (red + green) / 2 - blue
     mean = [float(values.mean()) for values in opponents]
     variance = [max(float(values @ values) / len(values) - middle**2, 0.0) for values, middle in zip(opponents, mean, strict=True)]
-    return {"aesthetic": float(np.sqrt(sum(variance)) + 0.3 * np.hypot(*mean))}
+    return {"aesthetic": float(np.sqrt(sum(variance)) + 0.3 * np.hypot(mean[0], mean[1]))}
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:

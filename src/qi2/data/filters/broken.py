@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from qi2.data.curate_config import StageThresholds
+from qi2.data.curate_config import MOST_PIXELS, StageThresholds
 from qi2.data.filters.base import EVERY, Filter, Picture
 
 if TYPE_CHECKING:
@@ -26,21 +26,28 @@ class BrokenImageError(Exception):
     """The file cannot be used; the message is kept in the score column ``broken``."""
 
 
-def decode(data: bytes, sha256: str | None = None) -> Picture:
-    """Decode completely to upright RGB (transparency over white); raises BrokenImageError with the decoder's reason."""
+def decode(data: bytes, sha256: str | None = None, most: int = MOST_PIXELS) -> Picture:
+    """Decode completely to upright RGB (transparency over white); raises BrokenImageError with the decoder's reason.
+
+    A file of more than ``most`` pixels is refused by its header: a few kilobytes can decode to gigabytes.
+    """
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise BrokenImageError("bytes differ from the recorded sha256")
     try:
-        return _decode(data)
+        return _decode(data, most)
+    except BrokenImageError:
+        raise
     except Exception as error:  # decoders raise almost anything on damaged bytes
         reason = re.sub(r" ?<_io\.BytesIO[^>]*>", "", f"{type(error).__name__}: {error}")  # an address differs from run to run
         raise BrokenImageError(reason[:200]) from error
 
 
-def _decode(data: bytes) -> Picture:
-    if data[:4] == b"\x89PNG":
-        Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+def _decode(data: bytes, most: int) -> Picture:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > most:
+        raise BrokenImageError(f"{image.width} x {image.height} pixels are more than curate.max_pixels={most}; shrink the picture")
+    if image.format == "PNG":
+        Image.open(io.BytesIO(data), formats=("PNG",)).verify()
     image.load()
     tables = {index: list(table) for index, table in getattr(image, "quantization", {}).items()}
     orientation = int(image.getexif().get(ORIENTATION, 1)) if image.format in ("JPEG", "WEBP", "TIFF", "PNG") else 1

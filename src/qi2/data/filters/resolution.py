@@ -1,4 +1,4 @@
-"""Resolution (report 2.3, stages 1, 3, 4, 5): the shorter side must reach the stage's smallest training side."""
+"""Resolution (report 2.3, stages 1, 3, 4, 5): the shorter side must reach the stage's smallest training side, and no side be far longer."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ def measure(picture: Picture) -> dict[str, Any]:
 
 
 def _rejects(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
-    return outside(table["short_side"], min(limits.sides) if limits.sides else None, None)
+    stretched = outside(table["long_side"] / table["short_side"], None, limits.max_aspect)
+    return stretched | outside(table["short_side"], min(limits.sides) if limits.sides else None, None)
 
 
 FILTER = Filter(
