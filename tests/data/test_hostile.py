@@ -23,7 +23,6 @@ from tests.data.conftest import Recipe, lenient_config
 from tests.data.test_ingest import Config
 source, standins, out = map(Path, sys.argv[1:])
 ingest(Config(data=DataConfig(source=str(source))), out / "raw", NullReporter())
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 curate(Recipe(curate=lenient_config()), out / "raw", standins, out / "curated", NullReporter())
 print(json.dumps({"peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
 """
