@@ -3,7 +3,6 @@
 Layers: dataclass defaults, ``conf/base.yaml``, ``conf/scale/SCALE.yaml``, then ``conf/local/SCALE.yaml`` (the overrides of the last run).
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 
 from qi2.config import as_dict, load
 from qi2.core.errors import QI2Error
+from qi2.data.sources import fingerprint
 from qi2.recipe import Recipe
 from tasks import settings
 
@@ -57,9 +57,9 @@ def resolve(scale: str) -> dict[str, Any]:
     values = as_dict(load(Recipe, [*_layers(scale), *local]))
     source = values["data"]["source"]
     pretrained = {name: part["path"] for name, part in values["standins"].items() if isinstance(part, dict) and part.get("path")}
-    marks = {name: fingerprint(Path(path)) for name, path in pretrained.items() if Path(path).exists()}
-    known = {name: fingerprint(Path(name)) for name in values["curate"]["known"] if Path(name).exists()}
-    files = {"source_files": fingerprint(Path(source)) if source else None, "pretrained_files": marks, "known_files": known}
+    marks = {name: fingerprint(path) for name, path in pretrained.items() if Path(path).exists()}
+    known = {name: fingerprint(name) for name in values["curate"]["known"] if Path(name).exists()}
+    files = {"source_files": fingerprint(source) or None, "pretrained_files": marks, "known_files": known}
     return values | files
 
 
@@ -78,18 +78,6 @@ def _local(scale: str) -> Path:
 def _layers(scale: str) -> list[Path]:
     base = settings.ROOT / "conf" / "base.yaml"
     return [*([base] if base.exists() else []), settings.ROOT / "conf" / "scale" / f"{scale}.yaml"]
-
-
-def fingerprint(source: Path) -> str:
-    """A hash of the names, sizes and modification times of a user's files. Raises QI2Error when there is nothing."""
-    if not source.exists():
-        raise QI2Error(f"data.source={source} does not exist; name a folder of images with captions")
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    digest = hashlib.sha256()
-    for path in files:
-        facts = path.stat()
-        digest.update(f"{path.relative_to(source)}|{facts.st_size}|{facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def write(scale: str) -> dict[str, Any]:

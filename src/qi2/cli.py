@@ -1,4 +1,4 @@
-"""The command ``qi2``: draw, edit, and look at the world."""
+"""The command ``qi2``: draw, edit, and look at the world and at data."""
 
 import argparse
 import sys
@@ -40,6 +40,19 @@ def world(args: argparse.Namespace) -> None:
     _save([sheet(args.kinds or [*KINDS, *EDIT_KINDS], args.n, args.size, args.seed)], args.out)
 
 
+def inspect(args: argparse.Namespace) -> None:
+    """qi2 data inspect SOURCE --out FILE"""
+    from qi2.data.config import DataConfig
+    from qi2.data.inspect import inspect
+    from qi2.data.sources import source_kind
+
+    found, page = inspect(args.source, Path(DataConfig().cache), args.limit, args.n)
+    if not args.source.startswith("s3://"):
+        print(f"source          {source_kind(args.source)}")
+    print("\n".join(found.lines()))
+    _save([page], args.out)
+
+
 def _save(images: Sequence, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
@@ -65,6 +78,13 @@ def build_parser() -> argparse.ArgumentParser:
     three.add_argument("--seed", type=int, default=0)
     three.add_argument("--out", type=Path, default=Path("world.png"))
     three.set_defaults(run=world)
+    data = commands.add_parser("data", help="look at data").add_subparsers(required=True, metavar="COMMAND")
+    four = data.add_parser("inspect", help="what a source holds, and a sheet of its pictures; nothing is written but the sheet")
+    four.add_argument("source", help="as data.source: folder, table, tar shards, datasets folder, or s3://BUCKET/PREFIX")
+    four.add_argument("--limit", type=int, default=0, help="rows to read; 0: all")
+    four.add_argument("-n", type=int, default=24, help="pictures on the sheet")
+    four.add_argument("--out", type=Path, default=Path("source.png"))
+    four.set_defaults(run=inspect)
     return parser
 
 

@@ -213,9 +213,9 @@ def test_bad_table_names_file_and_row(tmp_path: Path, text: str, message: str) -
 
 
 def test_missing_or_unknown_source_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "own.csv").write_text("a,b")
+    (tmp_path / "own.xyz").write_text("a,b")
     (tmp_path / "empty").mkdir()
-    for source, message in (("gone", "does not exist"), ("own.csv", "none of"), ("empty", "has no images")):
+    for source, message in (("gone", "does not exist"), ("own.xyz", "none of"), ("empty", "has no images")):
         with pytest.raises(QI2Error, match=message):
             ingest(Config(data=DataConfig(source=str(tmp_path / source))), tmp_path / "raw", NullReporter())
 

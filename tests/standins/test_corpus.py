@@ -33,7 +33,8 @@ def _raw(folder: Path, rows: list[Row]) -> Sidecar:
 def test_a_users_large_and_truncated_photographs_can_be_trained_on(tmp_path: Path) -> None:
     whole = [Row(f"u{i}", _jpeg(side, i), "jpg", (f"picture {i}",), "user") for i, side in enumerate((96, 700, 1500))]
     cut = [Row(f"cut{i}", _jpeg(700, i)[:-3000], "jpg", ("half a picture",), "user") for i in range(3)]
-    corpus = build_corpus(_raw(tmp_path, [*whole, *cut, Row("bare", _jpeg(96, 9), "jpg", (), "user")]), CONFIG)
+    left_out = [Row("bare", _jpeg(96, 9), "jpg", (), "user"), Row("unwilling", _jpeg(96, 8), "jpg", ("not mine to use",), "user", opt_out=True)]
+    corpus = build_corpus(_raw(tmp_path, [*whole, *cut, *left_out]), CONFIG)
     drawn = [example for step in range(20) for example in corpus.draw(np.random.default_rng(step), corpus.turn(step, 20), 4)]
     assert {example.caption for example in drawn} == {"picture 0", "picture 1", "picture 2"}
     assert {example.images[0].size for example in drawn} == {(32, 32), (64, 64)}

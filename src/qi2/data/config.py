@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class DataConfig:
     """With an empty ``source`` the procedural world and the bundled photographs are drawn; else the user's files are read."""
 
-    source: str = ""  # folder of images with .txt captions, or a .jsonl / .parquet table with image and caption columns
-    fingerprint: str = ""  # of the source's names, sizes and times; filled when the config is resolved
+    source: str = ""  # folder of images with .txt captions, table, tar shards, datasets folder, or s3://BUCKET/PREFIX (see sources/)
+    cache: str = ".qi2/sources"  # where objects of a bucket are copied to
     licence: str = "unknown"  # of user rows that state none
     heldout_fraction: float = 0.02  # of user rows, chosen by a hash of the content
     image_size: int = 256  # px of world images

@@ -9,6 +9,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -95,7 +96,7 @@ def _photo_rows(data: DataConfig, seed: int) -> Iterator[Row]:
 
 def _user_rows(data: DataConfig) -> Iterator[Row]:
     with Progress("ingest: read", 1, "img") as progress:
-        for index, given in enumerate(read_source(Path(data.source))):
+        for index, given in enumerate(read_source(data.source, Path(data.cache))):
             progress.total = index + 1
             yield from _rows_of(f"user-{index:06d}", given, data)
             progress.update()
@@ -105,14 +106,13 @@ def _rows_of(name: str, given: UserRow, data: DataConfig) -> Iterator[Row]:
     """A user's row, its references first; held out by a hash of its content, so that copies land on the same side."""
     number = int(hashlib.sha256(given.data).hexdigest()[:8], 16) / 16**8
     split = "heldout" if number < data.heldout_fraction else "train"
-    licence = given.licence or data.licence
+    row = partial(Row, source="user", split=split, licence=given.licence or data.licence, origin=given.origin or given.name, opt_out=given.opt_out)
     references = tuple(f"{name}-ref{i}" for i in range(len(given.references)))
     for reference, (content, suffix) in zip(references, given.references, strict=True):
-        kind = "reference"
-        yield Row(reference, content, _extension(suffix), (), "user", kind, kind, split=split, licence=licence)
+        yield row(reference, content, _extension(suffix), (), task="reference", kind="reference")
     task, caption_kind = ("ti2i", "instruction") if references else ("t2i", "general")
     extension = _extension(given.suffix)
-    yield Row(name, given.data, extension, given.captions, "user", task, None, references, split=split, licence=licence, caption_kind=caption_kind)
+    yield row(name, given.data, extension, given.captions, task=task, references=references, caption_kind=caption_kind)
 
 
 def _extension(suffix: str) -> str:

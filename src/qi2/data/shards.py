@@ -41,6 +41,8 @@ class Row:
     scene: str | None = None  # JSON of the scene that the picture shows
     edit: str | None = None  # JSON of the edit
     licence: str = "CC0-1.0"
+    origin: str = ""  # web address or file that it came from
+    opt_out: bool = False  # its owner does not want it trained on; curation rejects it
     caption_kind: str = "general"
 
 
@@ -71,7 +73,7 @@ class ShardWriter:
             self._next_shard()
         offset = self._add_file(f"{row.id}.{row.extension}", row.data)
         self._add_file(f"{row.id}.txt", (row.captions[0] if row.captions else "").encode())
-        width, height, form = _header(row.data)
+        width, height, form = header(row.data)
         place = {"shard": self._shard, "offset": offset, "length": len(row.data)}
         size = {"sha256": hashlib.sha256(row.data).hexdigest(), "width": width, "height": height, "format": form}
         known = {name: getattr(row, name) for name in _FROM_ROW}
@@ -105,7 +107,7 @@ class ShardWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        fields = [(name, pa.int64() if name in _INTEGERS else pa.list_(pa.string()) if name in _LISTS else pa.string()) for name in COLUMNS]
+        fields = [(name, pa.list_(pa.string()) if name in _LISTS else pa.type_for_alias(_TYPES.get(name, "string"))) for name in COLUMNS]
         pq.write_table(pa.Table.from_pylist(self._lines, pa.schema(fields)), self.folder / SIDECAR)
 
 
@@ -176,7 +178,7 @@ def region_json(region: tuple[tuple[int, int], ...] | str) -> str:
     return json.dumps(region)
 
 
-def _header(data: bytes) -> tuple[int, int, str]:
+def header(data: bytes) -> tuple[int, int, str]:
     """Width, height and format by the file's header; zeros and an empty name where it cannot be read."""
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -194,9 +196,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 COLUMNS = (
     "id", "shard", "offset", "length", "sha256", "width", "height", "format", "captions", "caption_kind", "source", "task",
-    "references", "region", "kind", "split", "scene", "edit", "licence",
+    "references", "region", "kind", "split", "scene", "edit", "licence", "origin", "opt_out",
 )  # fmt: skip
-_INTEGERS = frozenset({"offset", "length", "width", "height"})
+_TYPES = {"offset": "int64", "length": "int64", "width": "int64", "height": "int64", "opt_out": "bool"}  # all others: text
 _NULLABLE = ("region", "kind", "scene", "edit")
 _LISTS = frozenset({"captions", "references"})
-_FROM_ROW = ("id", "caption_kind", "source", "task", "region", "kind", "split", "scene", "edit", "licence")
+_FROM_ROW = ("id", "caption_kind", "source", "task", "region", "kind", "split", "scene", "edit", "licence", "origin", "opt_out")

@@ -26,6 +26,7 @@ def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, chec
     from qi2.standins.vlm import train_vlm
 
     side = Sidecar.load(raw)
+    willing = side.table[~side.table["opt_out"]]
     metrics: dict[str, float] = {}
     with publish(out) as staging:
         reporters = Reporters(reporter, FileReporter(staging))
@@ -33,9 +34,9 @@ def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, chec
             corpus = build_corpus(side, cfg.standins.vlm)
             metrics |= train_vlm(cfg.standins.vlm, corpus, staging / "vlm", cfg.seed, reporters, checkpoints)
         if not _point(staging / "clip", cfg.standins.clip.path):
-            train_clip(cfg, side.table, raw, staging / "vlm", staging / "clip", reporters)
+            train_clip(cfg, willing, raw, staging / "vlm", staging / "clip", reporters)
         if not _point(staging / "nsfw", cfg.standins.nsfw.path):
-            train_nsfw(cfg, side.table, raw, staging / "nsfw", reporters)
+            train_nsfw(cfg, willing, raw, staging / "nsfw", reporters)
         reporters.metrics(metrics, 0)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
@@ -49,12 +50,12 @@ def _point(folder: Path, path: str) -> bool:
 
 
 def build_corpus(side: Sidecar, config: VLMConfig) -> Corpus:
-    """Examples from the captioned raw rows that are no planted defects: a user's all, the world's of the scene kinds named, or all.
+    """Examples from the captioned raw rows that are no planted defects and did not opt out: a user's all, the world's of the scene kinds named, or all.
 
     Raises QI2Error when no training row is left.
     """
     table = side.table
-    sound = (table["source"] != "defect") & (table["width"] * table["height"]).between(1, MOST_PIXELS)
+    sound = (table["source"] != "defect") & ~table["opt_out"] & (table["width"] * table["height"]).between(1, MOST_PIXELS)
     usable = sound & (table["task"] != "reference") & (table["captions"].map(len) > 0)
     named = table["kind"].isin(config.kinds) | (table["task"] == "ti2i") | (table["source"] == "user") if config.kinds else usable
     chosen = table[usable & named]

@@ -1,4 +1,4 @@
-"""The filters in the report's order (2.3, Figure 6). A new filter is one file, one line here, and one test."""
+"""The filters: opt-out, then the report's in its order (2.3, Figure 6). A new filter is one file, one line here, and one test."""
 
 from qi2.data.filters import (
     aesthetic,
@@ -9,6 +9,7 @@ from qi2.data.filters import (
     exact,
     near,
     nsfw,
+    opt_out,
     quality,
     resolution,
     rotation,
@@ -18,6 +19,7 @@ from qi2.data.filters.base import Filter, Picture, Scorer
 from qi2.data.filters.models import ModelPaths
 
 FILTERS: tuple[Filter, ...] = (
+    opt_out.FILTER,
     broken.FILTER,
     resolution.FILTER,
     exact.FILTER,
