@@ -28,10 +28,11 @@ from qi2.data.photos import PHOTOS, load
 
 CLEANVISION = """
 import sys, time
+from pathlib import Path
 from cleanvision import Imagelab
 begin = time.process_time()
 Imagelab(data_path=sys.argv[1]).find_issues(n_jobs=1, verbose=False)
-print(time.process_time() - begin)
+Path(sys.argv[2], "cpu_s").write_text(str(time.process_time() - begin))
 """
 DATAJUICER = """
 import json, resource, sys
@@ -48,7 +49,7 @@ settings = {"dataset_path": str(rows), "export_path": str(out / "kept.jsonl"), "
 recipe.write_text(json.dumps({**settings, "work_dir": str(out), "process": [{name: {}} for name in process]}))
 DefaultExecutor(init_configs(["--config", str(recipe)])).run()
 used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(sum(usage.ru_utime + usage.ru_stime for usage in used))
+(out / "cpu_s").write_text(str(sum(usage.ru_utime + usage.ru_stime for usage in used)))
 """
 
 
@@ -81,12 +82,12 @@ def cpu_s(work: Callable[[bytes], Any], made: list[bytes], repeats: int) -> floa
     return float(best.sum())
 
 
-def peer(script: str, python: str, made: list[bytes], *more: str) -> float:
+def peer(script: str, python: str, made: list[bytes]) -> float:
     """CPU seconds that another tool takes for these files beyond those for the first of them, which is its start."""
-    return (_peer(script, python, made, *more) - _peer(script, python, made[:1], *more)) * len(made) / (len(made) - 1)
+    return (_peer(script, python, made) - _peer(script, python, made[:1])) * len(made) / (len(made) - 1)
 
 
-def _peer(script: str, python: str, made: list[bytes], *more: str) -> float:
+def _peer(script: str, python: str, made: list[bytes]) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name) / "images", Path(name) / "out"
         for place in (folder, out):
@@ -94,10 +95,10 @@ def _peer(script: str, python: str, made: list[bytes], *more: str) -> float:
         for index, data in enumerate(made):
             (folder / f"{index:05d}.jpg").write_bytes(data)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run([python, "-c", script, str(folder), str(out), *more], env=environment, capture_output=True, text=True, cwd=name)
-    if done.returncode:
-        raise SystemExit(f"{python} failed:\n{done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+        done = subprocess.run([python, "-c", script, str(folder), str(out)], env=environment, capture_output=True, text=True, cwd=name)
+        if done.returncode:
+            raise SystemExit(f"{python} failed:\n{done.stderr[-2000:]}")
+        return float((out / "cpu_s").read_text())
 
 
 def main() -> None:

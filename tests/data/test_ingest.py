@@ -232,3 +232,9 @@ def test_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     (tmp_path / "mine" / "00.txt").write_text("a new caption")
     assert fingerprint(tmp_path / "mine") != before
     assert fingerprint("") == ""
+
+
+def test_a_sidecar_of_another_version_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"], "shard": ["shard-0000.tar"]}), tmp_path / "sidecar.parquet")
+    with pytest.raises(QI2Error, match="lacks the columns offset, .*run the ingest stage again"):
+        Sidecar.load(tmp_path)

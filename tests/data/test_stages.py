@@ -106,3 +106,10 @@ def test_rebalancing_trims_frequent_kinds_only_and_repeats(lenient: CurateConfig
     other, _ = run_stages(table, config, 1)
     assert (again["stage6"] == reasons["stage6"]).all()
     assert (other["stage6"] != reasons["stage6"]).any()
+
+
+def test_rows_that_opted_out_and_needles_are_rejected_at_the_first_stage() -> None:
+    table = blank_table(3, opt_out=[False, True, False], long_side=[64, 64, 400])
+    limits = StageThresholds(sides=[32], max_aspect=5.0)
+    assert first_reason(table, limits).tolist() == [None, "opt_out", "resolution"]
+    assert first_reason(table, replace(limits, max_aspect=None)).tolist() == [None, "opt_out", None]

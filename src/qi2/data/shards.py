@@ -123,13 +123,16 @@ class Sidecar:
 
     @staticmethod
     def load(folder: Path) -> "Sidecar":
-        """Read the sidecar; raises QI2Error when the folder has none."""
+        """Read the sidecar; raises QI2Error when the folder has none or one of another version."""
         import pandas as pd
 
         path = Path(folder) / SIDECAR
         if not path.exists():
             raise QI2Error(f"{path} does not exist; run the ingest stage, or point to a folder that it wrote")
-        return Sidecar(folder, plain_nulls(pd.read_parquet(path)))
+        table = pd.read_parquet(path)
+        if missing := [name for name in COLUMNS if name not in table]:
+            raise QI2Error(f"{path} lacks the columns {', '.join(missing)}, so another version wrote it; run the ingest stage again")
+        return Sidecar(folder, plain_nulls(table))
 
     def __len__(self) -> int:
         return len(self.table)

@@ -29,10 +29,10 @@ def _noise(side: int = 64) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
 
-def test_filters_stand_in_the_report_order() -> None:
+def test_filters_stand_in_the_report_order_after_opt_out() -> None:
     names = [item.name for item in FILTERS]
     stage1 = ["broken", "resolution", "exact_duplicate", "near_duplicate", "nsfw", "rotation", "entropy", "clip", "token_length"]
-    assert names == [*stage1, "quality", "aesthetic", "compression"]
+    assert names == ["opt_out", *stage1, "quality", "aesthetic", "compression"]
 
 
 def test_one_pass_measures_every_column_that_filters_read(photo: Image.Image) -> None:

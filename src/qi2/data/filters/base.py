@@ -21,7 +21,7 @@ IMAGE, PAIR, REFERENCE = "image", "pair", "reference"
 TARGETS = (IMAGE, PAIR)
 EVERY = (IMAGE, PAIR, REFERENCE)
 SMALL = 64  # px
-LINES = 24
+SAMPLE = 1 << 14  # pixels
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Picture:
 
     @cached_property
     def rows(self) -> Image.Image:
-        """RGB, ``LINES`` to twice as many whole rows at even distances; all rows where there are fewer."""
+        """RGB, as many whole rows at even distances as make ``SAMPLE`` pixels or up to twice as many; all rows where there are fewer."""
         width, height = self.image.size
-        return _lines(self.image, (width, height // max(1, height // LINES)))
+        return _lines(self.image, (width, _count(height, width)))
 
     @cached_property
     def columns(self) -> Image.Image:
         """The same of columns, turned so that they lie as rows."""
         width, height = self.image.size
-        return _lines(self.image, (width // max(1, width // LINES), height)).transpose(Image.Transpose.TRANSPOSE)
+        return _lines(self.image, (_count(width, height), height)).transpose(Image.Transpose.TRANSPOSE)
 
     @cached_property
     def luma_rows(self) -> np.ndarray:
@@ -63,6 +63,11 @@ class Picture:
     def luma_columns(self) -> np.ndarray:
         """Luminance of ``columns``, uint8 (columns, H)."""
         return np.asarray(self.columns.convert("L"))
+
+
+def _count(lines: int, length: int) -> int:
+    """How many of so many lines of this length to look at."""
+    return lines // max(1, lines // -(-SAMPLE // length))
 
 
 def _lines(image: Image.Image, size: tuple[int, int]) -> Image.Image:
