@@ -64,3 +64,9 @@ def test_unequal_or_empty_prompt_sets_are_refused() -> None:
 def test_share_without_cases_has_a_wilson_interval_and_a_time_has_none() -> None:
     assert proportion(0.9, 100).low == pytest.approx(0.8256, abs=1e-3)
     assert exact(12.5) == Figure(12.5, 12.5, 12.5, 1)
+
+
+def test_the_median_ignores_a_few_large_errors() -> None:
+    figure = Bootstrap(0).median([*range(100), 10_000, 10_000])
+    assert figure.value == 50.5
+    assert 35 < figure.low < 50.5 < figure.high < 65

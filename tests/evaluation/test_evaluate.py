@@ -65,6 +65,8 @@ def test_evaluation_publishes_figures_of_all_models_and_baselines(evaluated: tup
         "edit/done/distill",
         "edit/kept_mae/sft",
         "edit/kept/sft",
+        "edit/kept_mae_median/sft",
+        "edit/kept_mae_by_kind/move/sft",
         "edit/done_source",
         "edit/vae_floor_mae",
         "rl/gain",

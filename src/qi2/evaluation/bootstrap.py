@@ -51,6 +51,11 @@ class Bootstrap:
             return Figure(value, low, high, len(data))
         return self._figure(value, data[self._indices(len(data))].mean(axis=1), len(data))
 
+    def median(self, values: ArrayLike) -> Figure:
+        """Median of per-prompt values of shape (n,)."""
+        data = _vector(values)
+        return self._figure(float(np.median(data)), np.median(data[self._indices(len(data))], axis=1), len(data))
+
     def difference(self, first: ArrayLike, second: ArrayLike) -> Figure:
         """Mean of ``first - second`` over the same prompts, both of shape (n,).
 

@@ -44,18 +44,21 @@ def t2i_figures(boot: Bootstrap, items: Sequence[T2IItem], verdicts: Mapping[str
 
 
 def edit_figures(boot: Bootstrap, items: Sequence[EditItem], verdicts: Mapping[str, Sequence[Verdict]], floor: float) -> Figures:
-    """edit/done/MODEL, edit/all/MODEL, edit/kept_mae/MODEL, edit/kept/MODEL and edit/done_by_kind/KIND/MODEL.
+    """edit/done/MODEL, edit/all/MODEL, edit/kept_mae/MODEL, edit/kept_mae_median/MODEL, edit/kept/MODEL, and by kind.
 
-    An edit counts as kept when its error where nothing may change is at most KEPT_MULTIPLE times ``floor``, the VAE's mean own error.
+    The mean error mixes two things that its median keeps apart: how well the rest is copied, and that a few times another object is
+    drawn in its place. An edit counts as kept when its error where nothing may change is at most KEPT_MULTIPLE times ``floor``, the VAE's mean own error.
     """
     figures: Figures = {}
     for model, rows in verdicts.items():
         for name in ("done", "all", "kept_mae"):
             figures[f"edit/{name}/{model}"] = boot.mean(column(rows, name))
+        figures[f"edit/kept_mae_median/{model}"] = boot.median(column(rows, "kept_mae"))
         figures[f"edit/kept/{model}"] = boot.mean(column(rows, "kept_mae") <= KEPT_MULTIPLE * floor)
         for kind in dict.fromkeys(item.kind for item in items):
             chosen = [row for row, item in zip(rows, items, strict=True) if item.kind == kind]
             figures[f"edit/done_by_kind/{kind}/{model}"] = boot.mean(column(chosen, "done"))
+            figures[f"edit/kept_mae_by_kind/{kind}/{model}"] = boot.mean(column(chosen, "kept_mae"))
     return figures
 
 
@@ -65,6 +68,7 @@ def reference_figures(boot: Bootstrap, unchanged: Sequence[Verdict], perfect: Se
         "edit/done_source": boot.mean(column(unchanged, "done")),
         "edit/done_ceiling": boot.mean(column(perfect, "done")),
         "edit/vae_floor_mae": boot.mean(column(perfect, "kept_mae")),
+        "edit/vae_floor_mae_median": boot.median(column(perfect, "kept_mae")),
     }
 
 
