@@ -87,6 +87,17 @@ def test_in_is_kept_plus_rejected_and_manifests_agree(curated: Path) -> None:
         assert set(manifest[manifest["role"] == "pair"]["references"].explode()) <= set(manifest["id"])
 
 
+def test_the_card_tells_stages_sources_and_stand_ins(curated: Path) -> None:
+    text = (curated / "README.md").read_text()
+    funnel = json.loads((curated / "funnel.json").read_text())
+    for name, stage in funnel.items():
+        assert f"| {name} | {stage['in']} | {stage['kept']} |" in text
+    assert "| world | t2i | CC0-1.0 |" in text
+    assert text.count("a small stand-in, trained by this project") == 3
+    columns = {name.strip() for line in text.splitlines() if line.startswith("| `") for name in line.split("`")[1].split(",")}
+    assert set(pd.read_parquet(curated / "stage6.parquet").columns) - columns <= {"split", "scene", "edit", "broken"}
+
+
 def test_planted_defects_are_rejected_and_good_rows_are_not(curated: Path) -> None:
     metrics = json.loads((curated / "metrics.json").read_text())
     recall = {name: metrics[f"curate/recall/{name}"] for name in set(DEFECTS) - HANDLED_ELSEWHERE}

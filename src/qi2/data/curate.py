@@ -1,7 +1,8 @@
 """Curation (report 2.3, Figure 6): every row scored once, thresholds per training stage, everything rejected with a reason.
 
 Writes ``scores.parquet`` (all rows with scores and ``reason_stageN``, null where kept), ``stageN.parquet`` (the kept training
-rows), ``funnel.json``, ``rejected/REASON_k.png`` and ``metrics.json``. Held-out rows are scored but enter no training manifest.
+rows), ``funnel.json``, ``README.md`` (the dataset card), ``rejected/REASON_k.png`` and ``metrics.json``. Held-out rows are scored
+but enter no training manifest.
 """
 
 import json
@@ -13,6 +14,7 @@ import numpy as np
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data import truth
+from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.filters import exact, near
 from qi2.data.filters.models import ModelPaths, model_source
@@ -24,6 +26,9 @@ from qi2.data.stages import HELDOUT, NOT_ADMITTED, first_reason, kept, roles, ru
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+MODELS = {"tokenizer": "vlm", "clip": "clip", "nsfw": "nsfw"}  # and their folders among the stand-ins
 
 
 class CurationRecipe(Protocol):
@@ -38,8 +43,8 @@ class CurationRecipe(Protocol):
 
 def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: Reporter) -> None:
     """Curate the folder ``raw`` of the ingest stage with the models in ``standins``: trained small, or pointers to real ones."""
-    raw = Path(raw)
-    table = score(Sidecar.load(raw).table, raw, model_paths(Path(standins), cfg.curate), cfg.curate)
+    raw, paths = Path(raw), model_paths(Path(standins), cfg.curate)
+    table = score(Sidecar.load(raw).table, raw, paths, cfg.curate)
     reasons, funnel = run_stages(table, cfg.curate, cfg.seed)
     for name, reason in reasons.items():
         table[f"reason_{name}"] = reason
@@ -47,6 +52,7 @@ def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: 
     with publish(out) as staging:
         write_tables(table, staging)
         (staging / "funnel.json").write_text(json.dumps(funnel, indent=1))
+        (staging / "README.md").write_text(card(table, funnel, paths, stand_ins(Path(standins), paths)))
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
         examples = save_examples(table, first_rejections(table), raw, staging / "rejected", cfg.curate.examples, cfg.seed)
         reporter.metrics(metrics, 0)
@@ -54,10 +60,14 @@ def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: 
             reporter.file(path)
 
 
+def stand_ins(standins: Path, paths: ModelPaths) -> list[str]:
+    """Which models were trained by the project."""
+    return [name for name, folder in MODELS.items() if getattr(paths, name) == str(standins / folder)]
+
+
 def model_paths(standins: Path, config: CurateConfig) -> ModelPaths:
     """The models in the folder of the stage that provides them."""
-    tokenizer, clip, nsfw = (model_source(standins / name) for name in ("vlm", "clip", "nsfw"))
-    return ModelPaths(tokenizer, clip, nsfw, config.nsfw_label)
+    return ModelPaths(**{name: model_source(standins / folder) for name, folder in MODELS.items()}, nsfw_label=config.nsfw_label)
 
 
 def score(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig) -> "pd.DataFrame":
