@@ -93,6 +93,9 @@ def test_the_card_tells_stages_sources_and_stand_ins(curated: Path) -> None:
     for name, stage in funnel.items():
         assert f"| {name} | {stage['in']} | {stage['kept']} |" in text
     assert "| world | t2i | CC0-1.0 |" in text
+    assert "| world | ti2i | CC0-1.0 |" in text
+    samples = {name for stage in STAGES for name in pd.read_parquet(curated / f"{stage}.parquet").query("role != 'reference'")["id"]}
+    assert f"\n{len(samples)} of " in text
     assert text.count("a small stand-in, trained by this project") == 3
     columns = {name.strip() for line in text.splitlines() if line.startswith("| `") for name in line.split("`")[1].split(",")}
     assert set(pd.read_parquet(curated / "stage6.parquet").columns) - columns <= {"split", "scene", "edit", "broken"}

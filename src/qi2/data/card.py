@@ -30,7 +30,7 @@ FIELDS = {
 def card(table: "pd.DataFrame", funnel: Mapping[str, Mapping[str, Any]], models: ModelPaths, trained_here: Sequence[str]) -> str:
     """Markdown with the hub's front matter; ``table``: all rows with scores; ``trained_here``: which models are small stand-ins."""
     used = table[table["role"] != REFERENCE]
-    kept = used[used["reason_stage1"].isna()]
+    kept = used[used[[f"reason_{name}" for name in funnel]].isna().any(axis=1)]
     captions = [text for texts in kept["captions"] for text in texts]
     stages = [(name, stage["in"], stage["kept"], _share(stage["kept"], stage["in"]), _sides(stage), _reasons(stage)) for name, stage in funnel.items()]
     sources = kept.groupby(["source", "task", "licence"]).size().reset_index(name="rows").itertuples(index=False)
@@ -44,7 +44,7 @@ def card(table: "pd.DataFrame", funnel: Mapping[str, Mapping[str, Any]], models:
             "---",
             "# Curated images for an omni image model",
             "",
-            f"{len(kept)} of {len(used)} pictures passed the first stage, with {len(captions)} captions"
+            f"{len(kept)} of {len(used)} samples (images and edits) are in one training manifest or more, with {len(captions)} captions"
             + (f" of {int(np.median([len(text) for text in captions]))} letters (median)." if captions else "."),
             f"{int((used['split'] == 'heldout').sum())} are held out and enter no training manifest.",
             "",
@@ -73,7 +73,7 @@ def card(table: "pd.DataFrame", funnel: Mapping[str, Mapping[str, Any]], models:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(str(value).replace('|', '/') for value in row)} |" for row in rows)]
+    return ["", f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(str(value).replace('|', '/') for value in row)} |" for row in rows)]
 
 
 def _share(part: int, whole: int) -> str:
