@@ -1,5 +1,6 @@
 """What the VAE keeps of held-out images: PSNR and SSIM per image, the checker's ceiling, and a sheet to look at."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.shards import Sidecar, read_image
 from qi2.data.world.checker import check
@@ -32,7 +34,7 @@ class HeldoutSet:
 
 
 def heldout_sets(raw: Path, batches: Sequence[ImageBatch], limit: int, seed: int) -> list[HeldoutSet]:
-    """One set per pool and side of ``batches``; the pool's first side has the plain name, others end in ``_SIDE``."""
+    """One set per pool and side of ``batches``; the pool's first side has the plain name, others end in ``_SIDE``; what cannot be decoded is left out."""
     table = Sidecar.load(raw).table
     table = table[(table["split"] == "heldout") & (table["task"] == "t2i")]
     table = table.assign(pool=[pool_of(source, kind) for source, kind in zip(table["source"], table["kind"], strict=True)])
@@ -42,12 +44,16 @@ def heldout_sets(raw: Path, batches: Sequence[ImageBatch], limit: int, seed: int
         name = NAMES[batch.pool] + ("" if batch.side == first else f"_{batch.side}")
         rows: list[dict[str, Any]] = table[table["pool"] == batch.pool].sort_values("id").to_dict("records")  # type: ignore[assignment]
         rows = [rows[i] for i in sorted(numpy_rng(seed, "vae/heldout").permutation(len(rows))[:limit])]
-        if not rows or name in sets:
+        if name in sets:
             continue
-        crops = [numpy_rng(seed, "vae/heldout", batch.side, i) if batch.pool == "photo" else None for i in range(len(rows))]
-        images = [square(read_image(raw, row), batch.side, rng) for row, rng in zip(rows, crops, strict=True)]
-        scenes = [Scene.from_json(row["scene"]) for row in rows] if batch.pool == "scene" else []
-        sets[name] = HeldoutSet(name, images, scenes)
+        found = HeldoutSet(name, [])
+        for i, row in enumerate(rows):
+            with contextlib.suppress(QI2Error):  # a user's broken file, which curation reports
+                crop = numpy_rng(seed, "vae/heldout", batch.side, i) if batch.pool == "photo" else None
+                found.images.append(square(read_image(raw, row), batch.side, crop))
+                found.scenes += [Scene.from_json(row["scene"])] if batch.pool == "scene" else []
+        if found.images:
+            sets[name] = found
     return list(sets.values())
 
 
