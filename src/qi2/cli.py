@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     three.add_argument("--out", type=Path, default=Path("world.png"))
     three.set_defaults(run=world)
     data = commands.add_parser("data", help="look at data").add_subparsers(required=True, metavar="COMMAND")
-    four = data.add_parser("inspect", help="what a source holds, and a sheet of its pictures; nothing is written but the sheet")
+    four = data.add_parser("inspect", help="what a source holds, and a sheet of its pictures; of a bucket, the objects are fetched first")
     four.add_argument("source", help="as data.source: folder, table, tar shards, datasets folder, or s3://BUCKET/PREFIX")
     four.add_argument("--limit", type=int, default=0, help="rows to read; 0: all")
     four.add_argument("-n", type=int, default=24, help="pictures on the sheet")

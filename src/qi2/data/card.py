@@ -1,4 +1,4 @@
-"""The dataset card of curated data: what it holds, where it comes from, how it was chosen and what it must not be used for.
+"""The dataset card of curated data: what it holds, where it comes from, how it was chosen, and what its scores are worth.
 
 Sections as in the cards of the Hugging Face hub; every figure is counted from the score table and the funnel.
 """

@@ -3,7 +3,8 @@
 Candidates come from one of two searches; an aligned comparison decides (see ``alignment``). ``thumbnails`` takes pictures that lie
 close together as coarse thumbnails: right for drawn pictures too, at N^2 x 192 multiply-adds less what sorting along the main
 direction saves, so seconds for 30k rows and core-minutes for a million. ``hashes`` takes photographs of which few bits of their
-perceptual hash differ, at a cost that hardly grows faster than N (see ``hamming``). A row is rejected only when a *kept* row is its
+perceptual hash differ, at a cost that hardly grows faster than N (see ``hamming``; of pictures with one and the same hash only the
+first is compared with the others). A row is rejected only when a *kept* row is its
 near-duplicate, so that a chain of small differences never empties a cluster.
 
 Earlier data (``curate.known``) are compared by their stored hashes alone: what nearly equals a row that they kept is rejected.
