@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from qi2.core.reporter import Reporter
 from qi2.data.curate import curate
+from tasks.executors import executor
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -13,5 +14,5 @@ OUT = "curated"
 
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
-    """One call of the library."""
-    curate(recipe, runs / "raw", runs / "standins", out, reporter)
+    """One call of the library; the shards' scores stay for runs with other thresholds."""
+    curate(recipe, runs / "raw", runs / "standins", out, reporter, runs / ".scores", executor(recipe.curate))

@@ -64,6 +64,14 @@ def publish(target: Path) -> Iterator[Path]:
     _sync(target.parent)
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file as a whole or not at all: beside its place, flushed to disk, then renamed."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.write_bytes(data)
+    _sync(staging)
+    staging.replace(path)
+
+
 def verify(folder: Path) -> dict[str, str]:
     """Check a published folder against its manifest and return {relative path: sha256}.
 

@@ -16,11 +16,12 @@ from qi2.core.reporter import Reporter
 from qi2.data import truth
 from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
+from qi2.data.executors import local
 from qi2.data.filters import exact, near
 from qi2.data.filters.models import ModelPaths, model_source
 from qi2.data.filters.registry import FILTERS
 from qi2.data.rejected import save_examples
-from qi2.data.scoring import score_rows
+from qi2.data.shard_scores import Executor, score_rows
 from qi2.data.shards import Sidecar
 from qi2.data.stages import HELDOUT, NOT_ADMITTED, first_reason, kept, roles, run_stages
 
@@ -41,10 +42,15 @@ class CurationRecipe(Protocol):
     def curate(self) -> CurateConfig: ...
 
 
-def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: Reporter) -> None:
-    """Curate the folder ``raw`` of the ingest stage with the models in ``standins``: trained small, or pointers to real ones."""
+def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: Reporter, work: Path | None = None, executor: Executor | None = None) -> None:
+    """Curate the folder ``raw`` of the ingest stage with the models in ``standins``: trained small, or pointers to real ones.
+
+    ``work`` keeps the shards' scores, for a run that was killed and for one with other thresholds; ``executor``: else processes of this machine.
+    """
     raw, paths = Path(raw), model_paths(Path(standins), cfg.curate)
-    table = score(Sidecar.load(raw).table, raw, paths, cfg.curate)
+    table, peak = score(Sidecar.load(raw).table, raw, paths, cfg.curate, work or out.with_name(f".{out.name}.scores"), executor)
+    if peak:
+        reporter.metrics({"curate/worker_peak_mib": peak}, 0)
     reasons, funnel = run_stages(table, cfg.curate, cfg.seed)
     for name, reason in reasons.items():
         table[f"reason_{name}"] = reason
@@ -70,16 +76,19 @@ def model_paths(standins: Path, config: CurateConfig) -> ModelPaths:
     return ModelPaths(**{name: model_source(standins / folder) for name, folder in MODELS.items()}, nsfw_label=config.nsfw_label)
 
 
-def score(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig) -> "pd.DataFrame":
-    """The sidecar's rows with ``role`` and all score columns, duplicates included."""
+def score(
+    rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig, work: Path, executor: Executor | None = None
+) -> tuple["pd.DataFrame", float]:
+    """The sidecar's rows with ``role`` and all score columns, duplicates included; and the largest worker in MiB, 0 where nothing was to score."""
     table = rows.assign(role=roles(rows)).reset_index(drop=True)
-    table = table.join(score_rows(table, raw, paths, config))
+    scores, peak = score_rows(table, raw, paths, config, work, executor or local(config.workers))
+    table = table.join(scores)
     others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER))
     table["phash"] = near.hashes(table["thumbnail"])
     passes = kept(first_reason(table, thresholds(config)["stage1"], others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
     table["near_duplicate_of"] = near.duplicate_of(table, passes, config)
-    return table.drop(columns="thumbnail")
+    return table.drop(columns="thumbnail"), peak
 
 
 def write_tables(table: "pd.DataFrame", folder: Path) -> None:

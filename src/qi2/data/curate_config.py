@@ -38,8 +38,11 @@ class StageThresholds:
 class CurateConfig:
     """``stage1`` to ``stage6`` are differences, each to the stage before it; see ``thresholds``."""
 
+    executor: str = "processes"  # who scores the shards: "processes" of this machine, or a cluster: "dask", "ray" (see tasks/executors.py)
+    address: str = ""  # of the cluster; empty: one of ``workers`` processes on this machine
     workers: int = 2  # processes that decode and score; 0: in this process
     batch_size: int = 128  # images per forward pass of the model-based filters
+    batch_pixels: int = MOST_PIXELS  # and their pixels together: with the largest picture, what a worker holds of decoded pictures
     max_pixels: int = MOST_PIXELS  # a larger picture counts as broken and is not decoded
     device: str = "cpu"  # of the model-based filters, e.g. "cuda"
     synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data

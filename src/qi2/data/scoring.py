@@ -1,101 +1,78 @@
-"""Scores every row: one decode per image, in worker processes that each hold the filters' models with one thread."""
+"""Scores the files of one shard: one decode per file, whatever the number of filters and of rows that consist of it.
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+A worker holds the filters' models with one thread, and as many decoded pictures as ``batch_size`` and ``batch_pixels`` allow.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from qi2.core.errors import QI2Error
-from qi2.core.progress import Progress
 from qi2.data.curate_config import CurateConfig
 from qi2.data.filters.base import Picture, Scorer
 from qi2.data.filters.broken import BrokenImageError, decode
 from qi2.data.filters.models import ModelPaths
-from qi2.data.filters.registry import FILTERS, load_scorers, measure
+from qi2.data.filters.registry import load_scorers, measure
 from qi2.data.shards import read_bytes
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Row = dict[str, Any]
-Job = dict[str, Any]  # a file (shard, offset, length, sha256) and the ``rows`` that consist of it (id, role, captions)
-Scored = list[tuple[str, Row]]
-CHUNK = 4  # batches per task of a worker
+File = dict[str, Any]  # shard, offset, length, sha256, pixels, and the ``rows`` that consist of it (id, role, captions)
+Scored = dict[str, Row]  # by the rows' ids
 MOST_ASPECT = 32  # models resize by the shorter side: a line of pixels would become gigabytes, and gets no scores of theirs
-NOT_NUMBERS = ("broken", "pixel_sha256", "thumbnail")
 
 
-@dataclass
-class _Worker:
-    """What one process keeps between chunks; the models are loaded with its first chunk, so that errors reach the caller."""
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may hold at once, and where its models run; the fields are those of `CurateConfig`."""
 
-    raw: Path
-    paths: ModelPaths
     device: str
     batch_size: int
+    batch_pixels: int
     max_pixels: int
 
-    @cached_property
-    def scorers(self) -> list[Scorer]:
-        return load_scorers(self.paths, self.device)
+    @staticmethod
+    def of(config: CurateConfig) -> "Limits":
+        return Limits(config.device, config.batch_size, config.batch_pixels, config.max_pixels)
 
 
-_worker: _Worker | None = None
+def score_files(files: Sequence[File], raw: Path, paths: ModelPaths, state: str, limits: Limits) -> Scored:
+    """Score columns of every row of the files; ``broken`` says why a file cannot be used. ``state``: tells versions of the models apart."""
+    scored: Scored = {}
+    with _one_thread():
+        scorers = _scorers(paths, state, limits.device)
+        for batch in batches(files, limits):
+            scored |= _score_batch(batch, raw, scorers, limits.max_pixels)
+    return scored
 
 
-def score_rows(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig) -> "pd.DataFrame":
-    """One line of scores per row, indexed like ``rows`` (a sidecar with ``role``); ``broken`` says why a file cannot be used.
-
-    Rows with the same bytes share one decode.
-    """
-    import pandas as pd
-
-    jobs = _jobs(rows)
-    chunks = [jobs[start : start + CHUNK * config.batch_size] for start in range(0, len(jobs), CHUNK * config.batch_size)]
-    scores: dict[str, Row] = {}
-    with Progress("curate: score", len(rows), "img") as progress:
-        for done in _run(chunks, raw, paths, config):
-            scores.update(done)
-            progress.update(len(done))
-    columns = [column for item in FILTERS for column in item.columns]
-    table = pd.DataFrame.from_records([scores[name] for name in rows["id"]], index=rows.index).reindex(columns=columns)
-    return table.astype({column: float for column in columns if column not in NOT_NUMBERS} | dict.fromkeys(NOT_NUMBERS, object))
+def batches(files: Sequence[File], limits: Limits) -> Iterator[list[File]]:
+    """Files in order, at most ``batch_size`` and, by their headers, ``batch_pixels`` together, but always one."""
+    batch: list[File] = []
+    pixels = 0
+    for file in files:
+        size = min(file["pixels"], limits.max_pixels)
+        if batch and (len(batch) == limits.batch_size or pixels + size > limits.batch_pixels):
+            yield batch
+            batch, pixels = [], 0
+        batch.append(file)
+        pixels += size
+    if batch:
+        yield batch
 
 
-def _jobs(rows: "pd.DataFrame") -> list[Job]:
-    jobs: dict[str, Job] = {}
-    columns = [rows[name].tolist() for name in ("id", "role", "captions", "shard", "offset", "length", "sha256")]
-    for name, role, captions, shard, offset, length, sha256 in zip(*columns, strict=True):
-        job = jobs.setdefault(sha256, {"shard": shard, "offset": offset, "length": length, "sha256": sha256, "rows": []})
-        job["rows"].append({"id": name, "role": role, "captions": list(captions)})
-    return list(jobs.values())
-
-
-def _run(chunks: list[list[Job]], raw: Path, paths: ModelPaths, config: CurateConfig) -> Iterator[Scored]:
-    worker = _Worker(raw, paths, config.device, config.batch_size, config.max_pixels)
-    if config.workers == 0:
-        with _one_thread():
-            yield from (_score_chunk(worker, chunk) for chunk in chunks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, context, initializer=_start_worker, initargs=(worker,)) as pool:
-        try:
-            for future in as_completed([pool.submit(_score_in_worker, chunk) for chunk in chunks]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise QI2Error("a curation worker died, probably for lack of memory; lower curate.workers or curate.batch_size") from error
+@lru_cache(maxsize=1)
+def _scorers(paths: ModelPaths, state: str, device: str) -> list[Scorer]:
+    """Loaded once per process, and again when the models in the same folders are others."""
+    return load_scorers(paths, device)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As in the workers, so that the last bits of the scores do not depend on how many there are."""
+    """So that the last bits of the scores depend neither on the machine nor on how many workers there are."""
     import torch
 
     threads = torch.get_num_threads()
@@ -106,45 +83,25 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _start_worker(worker: _Worker) -> None:
-    import torch
-
-    global _worker
-    torch.set_num_threads(1)
-    _worker = worker
-
-
-def _score_in_worker(chunk: list[Job]) -> Scored:
-    assert _worker is not None
-    return _score_chunk(_worker, chunk)
-
-
-def _score_chunk(worker: _Worker, chunk: list[Job]) -> Scored:
-    scored: Scored = []
-    for start in range(0, len(chunk), worker.batch_size):
-        scored += _score_batch(worker, chunk[start : start + worker.batch_size])
-    return scored
-
-
-def _score_batch(worker: _Worker, jobs: list[Job]) -> Scored:
-    scores: dict[str, Row] = {}
+def _score_batch(files: list[File], raw: Path, scorers: list[Scorer], max_pixels: int) -> Scored:
+    scores: Scored = {}
     usable: list[tuple[Picture, list[Row]]] = []
-    for job in jobs:
+    for file in files:
         try:
-            picture = decode(read_bytes(worker.raw, job), job["sha256"], worker.max_pixels)
+            picture = decode(read_bytes(raw, file), file["sha256"], max_pixels)
         except BrokenImageError as error:
-            scores |= {row["id"]: {"broken": str(error)} for row in job["rows"]}
+            scores |= {row["id"]: {"broken": str(error)} for row in file["rows"]}
             continue
         if max(picture.image.size) <= MOST_ASPECT * min(picture.image.size):
-            usable.append((picture, job["rows"]))
+            usable.append((picture, file["rows"]))
         columns = {"broken": None, **measure(picture)}
-        scores |= {row["id"]: dict(columns) for row in job["rows"]}
-    for scorer in worker.scorers:
+        scores |= {row["id"]: dict(columns) for row in file["rows"]}
+    for scorer in scorers:
         _score_model(scorer, usable, scores)
-    return list(scores.items())
+    return scores
 
 
-def _score_model(scorer: Scorer, usable: list[tuple[Picture, list[Row]]], scores: dict[str, Row]) -> None:
+def _score_model(scorer: Scorer, usable: list[tuple[Picture, list[Row]]], scores: Scored) -> None:
     """Run one model over the pictures, or over the rows of its roles, and add its columns."""
     if scorer.roles:
         work = [(picture, [row], row["captions"]) for picture, rows in usable for row in rows if row["role"] in scorer.roles]
