@@ -32,14 +32,15 @@ class Row:
     data: bytes
     extension: str  # without the dot
     captions: tuple[str, ...]
-    source: str = "world"  # world, photo, defect or user
+    source: str = "world"  # world, photo, synthetic, defect or user
     task: str = "t2i"  # t2i, ti2i (captions are instructions), or reference (input picture of a ti2i row, never a target)
-    kind: str | None = None  # scene kind, edit kind, reference, or defect_NAME
+    kind: str | None = None  # scene kind, edit kind, page_KIND, reference, or defect_NAME
     references: tuple[str, ...] = ()  # ids
     region: str | None = None  # JSON: cells that may change, or "background"
     split: str = "train"  # or heldout
     scene: str | None = None  # JSON of the scene that the picture shows
     edit: str | None = None  # JSON of the edit
+    page: str | None = None  # JSON of the page of text that the picture shows (qi2.data.pages)
     licence: str = "CC0-1.0"
     origin: str = ""  # web address or file that it came from
     opt_out: bool = False  # its owner does not want it trained on; curation rejects it
@@ -199,9 +200,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 COLUMNS = (
     "id", "shard", "offset", "length", "sha256", "width", "height", "format", "captions", "caption_kind", "source", "task",
-    "references", "region", "kind", "split", "scene", "edit", "licence", "origin", "opt_out",
+    "references", "region", "kind", "split", "scene", "edit", "page", "licence", "origin", "opt_out",
 )  # fmt: skip
 _TYPES = {"offset": "int64", "length": "int64", "width": "int64", "height": "int64", "opt_out": "bool"}  # all others: text
-_NULLABLE = ("region", "kind", "scene", "edit")
+_NULLABLE = ("region", "kind", "scene", "edit", "page")
 _LISTS = frozenset({"captions", "references"})
-_FROM_ROW = ("id", "caption_kind", "source", "task", "region", "kind", "split", "scene", "edit", "licence", "origin", "opt_out")
+_FROM_ROW = ("id", "caption_kind", "source", "task", "region", "kind", "split", "scene", "edit", "page", "licence", "origin", "opt_out")
