@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from PIL import ImageDraw
 
@@ -84,7 +85,7 @@ def _place(lines: list[str], manner: Manner, box: Box, size: int) -> Setting | N
 def break_lines(text: str, manner: Manner, width: float, size: int) -> list[str]:
     """Lines of about ``width`` pixels at most; empty when a word is wider than that."""
     lines, line, used = list[str](), "", 0.0
-    for piece in _pieces(text, manner.spaced, manner.code):
+    for piece in pieces(text, manner.spaced, manner.code):
         advance = _advance(piece.rstrip(), manner.face, size, manner.code, manner.direction)
         if advance > width:
             return []
@@ -96,7 +97,7 @@ def break_lines(text: str, manner: Manner, width: float, size: int) -> list[str]
     return [*lines, line.rstrip()] if line.strip() else lines
 
 
-def _pieces(text: str, spaced: bool, code: str) -> list[str]:
+def pieces(text: str, spaced: bool, code: str) -> list[str]:
     """The parts between which a line may break: words with the space after them, Thai clusters, or characters with their punctuation."""
     if spaced:
         return re.findall(r"\S+\s*", text)
@@ -148,5 +149,5 @@ def _anchor(manner: Manner) -> str:
     return "mt" if manner.direction == "ttb" else {"left": "ls", "centre": "ms", "right": "rs"}[manner.align]
 
 
-def _options(manner: Manner) -> dict[str, str]:
+def _options(manner: Manner) -> dict[str, Any]:
     return {"direction": manner.direction, "language": manner.code} if has_raqm() else {}

@@ -66,14 +66,15 @@ def draw_page(
     """
     from qi2.data.pages.compose import compose
 
-    if not (LEAST <= min(size) and max(size) <= MOST and max(size) <= ASPECT * min(size)):
+    if not (min(size) >= LEAST and max(size) <= MOST and max(size) <= ASPECT * min(size)):
         raise QI2Error(f"a page of {size[0]}x{size[1]} px cannot be drawn; sides must be {LEAST} to {MOST} px and at most 1:{ASPECT}")
     composer = compose(rng, kind, language, size, split, folders)
     return composer.written(), Page(kind, size, language, tuple(composer.blocks))
 
 
 def _block(found: dict[str, Any]) -> Block:
-    return Block(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return Block(**values)
 
 
 def _tuple(values: list[int]) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from qi2.data.pages.compose import Composer
 from qi2.data.pages.kinds.parts import title_height
 from qi2.data.pages.layout import Box
 
-PANEL = 200  # smallest side in pixels where there is more than one
+PANEL = 200  # smallest side in pixels where there is more than one,
+LETTERS = 12  # and in ems
 BUBBLE: RGB = (255, 255, 255)
 
 
@@ -15,7 +16,8 @@ def draw_comic(c: Composer) -> None:
     gap, top = max(3, m // 2), title_height(c, 0.12)
     c.text("title", c.write.titles(), (m, m, width - m, top), round(1.8 * c.body), c.theme.ground, valign="middle", bold=True, across=True)
     top += gap
-    columns, rows = max(1, min(3, (width - 2 * m) // PANEL)), max(1, min(4, (height - top - m) // PANEL))
+    side = max(PANEL, LETTERS * c.body)
+    columns, rows = max(1, min(3, (width - 2 * m) // side)), max(1, min(4, (height - top - m) // side))
     across, down = (width - 2 * m + gap) / columns, (height - m - top + gap) / rows
     words = c.write.phrases(rows * columns)
     for row in range(rows):
@@ -36,7 +38,8 @@ def _panel(c: Composer, box: Box, phrase: str) -> None:
     if words:
         bubble = (max(left + 2, words[0] - pad), words[1] - pad, min(right - 2, words[2] + pad), words[3] + pad)
         tail = min(max(x, bubble[0] + pad), bubble[2] - pad)
-        c.polygon([(tail - pad / 2, bubble[3] - 2), (tail + pad / 2, bubble[3] - 2), (tail + (x - tail) * 0.5, min(bubble[3] + 1.5 * c.body, bottom - 2.6 * head))], BUBBLE)
+        tip = (tail + x) / 2, min(bubble[3] + 1.5 * c.body, bottom - 2.6 * head)
+        c.polygon([(tail - pad / 2, bubble[3] - 2), (tail + pad / 2, bubble[3] - 2), tip], BUBBLE)
         c.rectangle(bubble, BUBBLE, radius=2 * pad)
     _figure(c, x, bottom, head)
 

@@ -18,7 +18,8 @@ def main_text(c: Composer, sentences: list[str], ground: RGB, title: Box, body: 
     c.text("title", c.write.titles(), title, round(1.7 * size), ground, c.theme.strong(ground), bold=True)
     gap = 2 * size
     if c.vertical or body[2] - body[0] < 40 * size:
-        c.prose("text", sentences, body, size, ground)
+        if c.prose("text", sentences, body, size, ground) is None:
+            c.text("text", c.write.phrases(8), body, size, ground)
         return
     middle = (body[0] + body[2]) // 2
     c.prose("text", sentences, (body[0], body[1], middle - gap // 2, body[3]), size, ground)

@@ -9,9 +9,7 @@ def draw_poster(c: Composer) -> None:
     width, height, m = *c.size, c.margin
     ground, band = c.theme.ground, height - max(round(0.14 * height), 2 * c.least + m) if height >= 160 else height
     top = title_height(c, 0.28) + m
-    title = c.text(
-        "title", c.write.titles(), (m, m, width - m, top), round(0.16 * height), ground, c.theme.strong(ground), align="centre", bold=True
-    )
+    title = c.text("title", c.write.titles(), (m, m, width - m, top), round(0.16 * height), ground, c.theme.strong(ground), align="centre", bold=True)
     y = (title[3] if title else top) + m
     slogan = c.text("slogan", c.write.phrases(4), (m, y, width - m, min(band - m, y + 4 * c.body)), round(1.3 * c.body), ground, align="centre")
     y = (slogan[3] if slogan else y) + m

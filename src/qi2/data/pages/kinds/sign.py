@@ -38,7 +38,7 @@ def _bricks(c: Composer) -> None:
     """Joints of a wall behind the board."""
     step = max(12, c.margin)
     color = tuple(value * 9 // 10 for value in c.theme.panel)
-    for row in range(0, c.size[1] // step + 1):
+    for row in range(c.size[1] // step + 1):
         c.rectangle((0, row * step, c.size[0], row * step + 1), (color[0], color[1], color[2]))
         for x in range((row % 2) * step, c.size[0], 2 * step):
             c.rectangle((x, row * step, x + 1, (row + 1) * step), (color[0], color[1], color[2]))
