@@ -20,7 +20,7 @@ def text_caption(page: Page) -> str:
     """All texts verbatim in reading order, each with its role and place."""
     name = _NAMES.get(page.kind, page.kind)
     start = f"{_article(name).capitalize()} {name} in {LANGUAGES[page.language].name}{_DIRECTIONS[page.blocks[-1].direction]}."
-    return " ".join([start, *(f"{block.role.capitalize()} at the {place(block, page)}: “{block.text}”" for block in page.blocks)])
+    return " ".join([start, *(f"{block.role.capitalize()} at the {place(block, page)}: “{block.text}”." for block in page.blocks)])
 
 
 def structured_caption(page: Page) -> str:

@@ -100,6 +100,10 @@ class Composer:
         del sentences[:low]
         return self.mirrored(fitting.box)
 
+    def take_back(self) -> None:
+        """Remove the text that was written last."""
+        del self.blocks[-1], self._settings[-1]
+
     def written(self) -> Image.Image:
         """The picture: the graphics with all texts over them."""
         image = self.image.copy()

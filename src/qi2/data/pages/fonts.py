@@ -27,7 +27,23 @@ PACKAGES = {
 COMPLEX = frozenset({"Arabic", "Hebrew", "Devanagari", "Thai"})
 RAQM = "Pillow finds no raqm layout; install the Debian packages libraqm0 and libfribidi0"
 _STYLES = frozenset({"regular", "book", "roman", "normal", "medium", "bold"})
-_ODD = ("mono", "math", "emoji", "symbol", "nastaliq", "rashi", "signwriting", "condensed", "display", "icon")
+_ODD = (
+    "mono",
+    "math",
+    "emoji",
+    "symbol",
+    "nastaliq",
+    "rashi",
+    "signwriting",
+    "condensed",
+    "display",
+    "icon",
+    "lastresort",
+    "blank",
+    "dings",
+    "ornament",
+    "braille",
+)
 _REGIONS = {"ja": "JP", "zh": "SC", "ko": "KR"}  # the same code points look different in these
 
 
@@ -85,7 +101,7 @@ def families(language: str, folders: tuple[str, ...] = ()) -> tuple[tuple[Face, 
 @lru_cache(maxsize=16)
 def missing_scripts(folders: tuple[str, ...] = ()) -> dict[str, str]:
     """Script -> why it cannot be drawn here and which Debian package helps; empty when all can."""
-    missing: dict[str, str] = {}
+    missing = {} if has_raqm() else {"vertical Japanese": f"Japanese text in columns is left out: {RAQM}"}
     for code, language in LANGUAGES.items():
         if language.script in COMPLEX and not has_raqm():
             missing[language.script] = f"{language.script} text is left out: {RAQM}"
@@ -113,7 +129,7 @@ def _faces_of(path: Path) -> Iterator[Face]:
         parts = TTCollection(path, lazy=True).fonts if path.suffix.lower() == ".ttc" else [TTFont(path, lazy=True)]
         for index, part in enumerate(parts):
             family, style = str(part["name"].getDebugName(1)), str(part["name"].getDebugName(2)).lower()
-            if style in _STYLES and not any(odd in family.lower() for odd in _ODD):
+            if style in _STYLES and not any(odd in family.lower().replace(" ", "") for odd in _ODD):
                 yield Face(family, style == "bold", str(path), index)
     except (TTLibError, OSError, KeyError):  # a broken font file: as if it were not there
         return

@@ -47,7 +47,7 @@ LANGUAGES: dict[str, Language] = {
     "ru": Language("Russian", "Cyrillic", "{d:02}.{m:02}.{y}", "{p} руб.", letters_per_token=3),
     "uk": Language("Ukrainian", "Cyrillic", "{d:02}.{m:02}.{y}", "{p} грн", letters_per_token=3),
     "el": Language("Greek", "Greek", "{d}/{m}/{y}", "{p} €", ",", letters_per_token=2),
-    "ar": Language("Arabic", "Arabic", "{y}/{m}/{d}", "{p} ريال", direction="rtl", letters_per_token=2, digits="٠١٢٣٤٥٦٧٨٩", percent="٪"),
+    "ar": Language("Arabic", "Arabic", "{d}-{m}-{y}", "{p} ريال", direction="rtl", letters_per_token=2, digits="٠١٢٣٤٥٦٧٨٩", percent="٪"),
     "he": Language("Hebrew", "Hebrew", "{d}.{m}.{y}", "{p} ₪", direction="rtl", letters_per_token=2),
     "hi": Language("Hindi", "Devanagari", "{d}/{m}/{y}", "₹{p}", letters_per_token=2),
     "th": Language("Thai", "Thai", "{d}-{m}-{y}", "{p} บาท", spaced=False, letters_per_token=1.5, digits="๐๑๒๓๔๕๖๗๘๙", percent=""),
@@ -165,7 +165,8 @@ class Writer:
 
     def _composed_title(self) -> str:
         for _ in range(1000):
-            text = self.pick("titles").format(a=_capital(self.code, self.pick("nouns")), b=self.pick("nouns"))
+            first, second = map(str, self.rng.choice(self._texts["nouns"], 2, replace=False))
+            text = self.pick("titles").format(a=_capital(self.code, first), b=second)
             if self._allowed(text):
                 return text
         raise QI2Error(f"texts/{self.code}.txt has no title for the split {self.split}; add nouns")

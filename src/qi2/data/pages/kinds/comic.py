@@ -6,7 +6,7 @@ from qi2.data.pages.kinds.parts import title_height
 from qi2.data.pages.layout import Box
 
 PANEL = 200  # smallest side in pixels where there is more than one,
-LETTERS = 12  # and in ems
+LETTERS = 10  # and in ems
 BUBBLE: RGB = (255, 255, 255)
 
 
@@ -32,9 +32,11 @@ def _panel(c: Composer, box: Box, phrase: str) -> None:
     width, height, pad = right - left, bottom - top, max(4, c.body // 2)
     head = max(2, min(width, height) // 6)
     x = left + round(c.rng.uniform(0.25, 0.75) * width)
-    inner = (left + 2 * pad, top + 2 * pad, right - 2 * pad, bottom - pad - 3 * head)
+    inner = (left + 2 * pad, top + 2 * pad, right - 2 * pad, bottom - 2 * pad - 3 * head)
     options = [c.write.sentence(), phrase] if c.rng.random() < 0.5 else [phrase]
-    words = c.text("speech", options, inner, c.body, BUBBLE, (20, 20, 20), align="centre", valign="top") if inner[3] - inner[1] > c.least else None
+    words = (
+        c.text("speech", options, inner, round(1.3 * c.body), BUBBLE, (20, 20, 20), align="centre", valign="middle") if inner[3] - inner[1] > c.least else None
+    )
     if words:
         bubble = (max(left + 2, words[0] - pad), words[1] - pad, min(right - 2, words[2] + pad), words[3] + pad)
         tail = min(max(x, bubble[0] + pad), bubble[2] - pad)

@@ -43,8 +43,11 @@ def _items(c: Composer, left: int, right: int, y: int, bottom: int) -> None:
 
 
 def _line(c: Composer, name: tuple[str, str], price: tuple[str, str], first: tuple[int, int, int, int], second: tuple[int, int, int, int]) -> bool:
-    """A name and a price; False when the name has no room."""
+    """A name and a price; False, and nothing written, when one of them has no room."""
     bold = name[0] != "item"
     if c.text(*name, first, c.body, PAPER, INK, valign="middle", bold=bold) is None:
         return False
-    return c.text(*price, second, c.body, PAPER, INK, align="end", valign="middle", bold=bold) is not None
+    if c.text(*price, second, c.body, PAPER, INK, align="end", valign="middle", bold=bold) is None:
+        c.take_back()
+        return False
+    return True
