@@ -127,6 +127,7 @@ def test_thai_and_chinese_never_break_inside_a_cluster_or_before_a_full_stop() -
         parts = pieces(text, False, "th")
         assert "".join(parts) == text and len(parts) > 1
         assert not any(re.match("[\u0e30-\u0e3a\u0e45-\u0e4e]", part) or part[-1] in "เแโใไ" for part in parts)
+    assert pieces("ข้าวและรถไฟ", False, "th") == ["ข้าว", "และ", "รถไฟ"]
     assert pieces("早上，老师喝热茶。", False, "zh") == ["早", "上，", "老", "师", "喝", "热", "茶。"]
 
 

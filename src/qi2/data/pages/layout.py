@@ -9,13 +9,14 @@ from PIL import ImageDraw
 
 from qi2.data.pages.colors import RGB
 from qi2.data.pages.fonts import Face, has_raqm
+from qi2.data.pages.languages import texts
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are outside
 SLACKS = (2, 6, 14)  # pixels kept free of a line: hinting and kerning make it a little longer than the sum of its words
 SHRINK = 0.92
 _OPENING, _CLOSING = "「『（(“«¿¡", "」』）)”»、。，．！？：；,.!?:;%ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々"
 _CJK = re.compile(rf"[{re.escape(_OPENING)}]*(?:[0-9A-Za-z.,:]+|.)[{re.escape(_CLOSING)}]*")
-_THAI = re.compile(r"[เแโใไ]?[^\s](?:[\u0e30-\u0e3a\u0e45-\u0e4e])*|\s+")
+_MARKS = "[\u0e30-\u0e3a\u0e45-\u0e4e]"  # of Thai: they stay with the letter before them
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,17 @@ def break_lines(text: str, manner: Manner, width: float, size: int) -> list[str]
 
 
 def pieces(text: str, spaced: bool, code: str) -> list[str]:
-    """The parts between which a line may break: words with the space after them, Thai clusters, or characters with their punctuation."""
+    """The parts between which a line may break: words with the space after them, Thai nouns and clusters, or characters with their punctuation."""
     if spaced:
         return re.findall(r"\S+\s*", text)
-    return (_THAI if code == "th" else _CJK).findall(text)
+    return (_thai() if code == "th" else _CJK).findall(text)
+
+
+@lru_cache(maxsize=1)
+def _thai() -> re.Pattern[str]:
+    """Known nouns stay whole; all else may break between clusters, since telling Thai words apart takes a dictionary."""
+    nouns = "|".join(sorted(texts("th")["nouns"], key=len, reverse=True))
+    return re.compile(rf"(?:{nouns})(?!{_MARKS})|[เแโใไ]?\S{_MARKS}*|\s+")
 
 
 @lru_cache(maxsize=65536)
