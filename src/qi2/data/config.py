@@ -22,6 +22,7 @@ class DataConfig:
     rich_images: int = 16000  # faces, pages of text, three and four objects, in turn
     rich_sizes: list[int] = field(default_factory=lambda: [256, 384, 512])
     edit_pairs: int = 32000
+    # Relative. Of the report's other families only what is named is drawn: style, restore, colour, outline, reference, gather, subject, style_transfer
     edit_mix: dict[str, float] = field(
         default_factory=lambda: {"recolor": 1.0, "move": 1.0, "add": 1.0, "remove": 1.0, "background": 1.0, "word": 1.0, "combine": 1.0}
     )

@@ -6,7 +6,7 @@ from PIL import Image, ImageFilter
 
 from qi2.core.rng import numpy_rng
 from qi2.data.world.checker import check, check_edit, kept_pixels, read
-from qi2.data.world.edits import EDIT_KINDS, sample_edit
+from qi2.data.world.edits import ALL_EDIT_KINDS, sample_edit
 from qi2.data.world.mutate import fulfils, wrong_scene
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
@@ -98,7 +98,7 @@ def test_things_that_are_no_part_of_the_world_are_not_taken_for_objects() -> Non
     assert read(Image.new("RGB", (64, 64), (10, 90, 10))).background is None
 
 
-@pytest.mark.parametrize("kind", EDIT_KINDS)
+@pytest.mark.parametrize("kind", ALL_EDIT_KINDS)
 def test_right_edit_is_done_and_the_source_is_not(kind: str) -> None:
     rng = numpy_rng(0, "edit")
     for split in ("train", "heldout"):
@@ -109,7 +109,7 @@ def test_right_edit_is_done_and_the_source_is_not(kind: str) -> None:
             assert result["done"]
             assert result["all"]
             assert result["kept_mae"] == 0
-            assert kept_pixels(edit, 64).any()
+            assert kept_pixels(edit, 64).any() == (edit.region != "all")
             assert not check_edit(source, edit, source)["done"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.world.captions import all_captions, captions, structured_caption
-from qi2.data.world.edits import EDIT_KINDS, all_instructions, sample_edit
+from qi2.data.world.edits import ALL_EDIT_KINDS, all_instructions, sample_edit
 from qi2.data.world.palette import ALPHABET, COLORS, SHAPES
 from qi2.data.world.render import render
 from qi2.data.world.sample import heldout_prompts, sample_scene
@@ -73,7 +73,7 @@ def test_captions_use_the_vocabulary_and_state_the_background(kind: str) -> None
             assert {word for word in words if not word.isupper()} <= set(VOCABULARY)
 
 
-@pytest.mark.parametrize("kind", EDIT_KINDS)
+@pytest.mark.parametrize("kind", ALL_EDIT_KINDS)
 def test_instructions_use_the_vocabulary(kind: str) -> None:
     rng = numpy_rng(0, "instructions")
     for _ in range(30):
@@ -101,6 +101,6 @@ def test_drawing_is_deterministic_and_scales() -> None:
 
 
 def test_sheet_shows_every_kind() -> None:
-    assert sheet([*KINDS, *EDIT_KINDS], 1).width > 200
+    assert sheet([*KINDS, *ALL_EDIT_KINDS], 1).width > 200
     with pytest.raises(QI2Error, match="no kind"):
         sheet(["circle"], 1)

@@ -75,6 +75,7 @@ _LAYOUT = (
     "an image of a {bg} page, title {t}, {l}",
     "{bg} page with {l} below the title {t}",
 )
+DAMAGED = {"": "", "blur": ", blurred", "noise": ", with noise", "small": ", in coarse pixels", "hole": ", with a hole"}
 TEXTURED = {"plain": "", "stripes": "striped ", "dots": "dotted ", "gradient": "shaded "}
 
 
@@ -84,13 +85,13 @@ def captions(scene: Scene, rng: np.random.Generator, n: int = 1) -> list[str]:
     order: list[int] = []
     while len(order) < n:
         order += [int(i) for i in rng.permutation(len(templates))]
-    return [templates[i].format(**slots) for i in order[:n]]
+    return [templates[i].format(**slots) + DAMAGED[scene.damage] for i in order[:n]]
 
 
 def all_captions(scene: Scene) -> list[str]:
     """The scene in every phrasing."""
     templates, slots = _phrasings(scene)
-    return [template.format(**slots) for template in templates]
+    return [template.format(**slots) + DAMAGED[scene.damage] for template in templates]
 
 
 def structured_caption(scene: Scene) -> str:
@@ -101,7 +102,7 @@ def structured_caption(scene: Scene) -> str:
         return f"{background} ; {face.hair} hair , {face.skin} skin , {_glasses(face)} , {face.expression} , {face.shirt} shirt"
     if scene.layout:
         return f"{background} ; title {scene.layout.title} , " + " , ".join(f"line {line}" for line in scene.layout.lines)
-    return f"{background} ; " + " , ".join(cell_words(scene))
+    return f"{background} ; " + " , ".join(cell_words(scene)) + DAMAGED[scene.damage].replace(",", " ;")
 
 
 def cell_words(scene: Scene) -> list[str]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.data.world.edits import Edit
-from qi2.data.world.palette import ALPHABET, BACKGROUNDS, COLORS, INK, RELATIONS, SHAPES, TEXTURES
+from qi2.data.world.palette import ALPHABET, BACKGROUNDS, COLORS, INK, OUTLINES, RELATIONS, SHAPES, TEXTURES
 from qi2.data.world.render import cell_box, mask_array, render
 from qi2.data.world.scene import Cell, Object, Scene
 
@@ -32,6 +32,8 @@ STRAY_SHARE = 0.04
 SHAPE_OVERLAP = 0.70  # least soft intersection over union
 LETTER_OVERLAP = 0.60
 MARGIN = 0.03  # by which the best mask must beat the second
+DAMAGED = 12.0  # mean difference of RGB above which a pixel of a damaged picture counts as damaged
+RESTORED = 0.5  # of the damage there, in mean absolute error, may be left in a restored picture
 
 _NAMES = (*COLORS, "black")
 _PALETTE = np.array([*COLORS.values(), INK], dtype=np.float32)
@@ -61,8 +63,8 @@ class Reading:
         return [line for line in lines if line]
 
 
-def read(image: Image.Image, grid: Cell = (2, 2), texture: str = "plain") -> Reading:
-    """Read every cell of a square picture whose background has a known texture."""
+def read(image: Image.Image, grid: Cell = (2, 2), texture: str = "plain", outlined: bool = False) -> Reading:
+    """Read every cell of a square picture whose background has a known texture; only an outline drawing has outlines to be found."""
     if (factor := image.width // (WORKING_CELL * max(grid))) > 1:
         image = image.reduce(factor)
     pixels = _pixels(image)
@@ -71,7 +73,7 @@ def read(image: Image.Image, grid: Cell = (2, 2), texture: str = "plain") -> Rea
     for row in range(grid[0]):
         for col in range(grid[1]):
             left, top, right, bottom = cell_box(grid, (row, col), image.width)
-            cells[row, col] = _read_cell(pixels[top:bottom, left:right], behind[top:bottom, left:right], (row, col))
+            cells[row, col] = _read_cell(pixels[top:bottom, left:right], behind[top:bottom, left:right], (row, col), outlined)
     return Reading(background, cells)
 
 
@@ -86,7 +88,11 @@ def check(image: Image.Image, scene: Scene) -> dict[str, bool]:
         from qi2.data.world.checker_rich import check_rich
 
         return check_rich(image, scene)
-    return compare(read(image, scene.grid, scene.texture), scene)
+    return compare(_read_as(image, scene), scene)
+
+
+def _read_as(image: Image.Image, scene: Scene) -> Reading:
+    return read(image, scene.grid, scene.texture, scene.outlined)
 
 
 def compare(reading: Reading, scene: Scene) -> dict[str, bool]:
@@ -110,19 +116,31 @@ def compare(reading: Reading, scene: Scene) -> dict[str, bool]:
 
 def check_edit(image: Image.Image, edit: Edit, source_image: Image.Image) -> dict[str, bool | float]:
     """``done``: the region shows what was asked for; ``all``: the whole picture is the target; ``kept_mae``: mean absolute
-    difference (0..255) from the first reference's picture over the pixels that may not change.
+    difference (0..255) from the first reference's picture over the pixels that may not change, 0 where all may.
+
+    A damaged picture can often still be read, so a restored one must also be much nearer to the clean one where the damage was.
     """
     if image.size != source_image.size:
         raise QI2Error(f"the edited picture is {image.size} and its source {source_image.size}; compare pictures of one size")
-    reading = read(image, edit.target.grid)
-    shown = edit.target.occupied()
-    if isinstance(edit.region, str):
+    reading = _read_as(image, edit.target)
+    shown, whole = edit.target.occupied(), compare(reading, edit.target)["all"]
+    if edit.region == "all":
+        done = whole
+    elif isinstance(edit.region, str):
         done = reading.background == edit.target.background
     else:
         done = all(reading.cells[cell] == shown.get(cell) for cell in edit.region)
+    restored = not edit.references[0].damage or _restored(image, edit, source_image)
     change = np.abs(_pixels(image) - _pixels(source_image)).mean(axis=2)
     kept = kept_pixels(edit, image.width)
-    return {"done": done, "all": compare(reading, edit.target)["all"], "kept_mae": float(change[kept].mean())}
+    return {"done": done and restored, "all": whole and restored, "kept_mae": float(change[kept].mean()) if kept.any() else 0.0}
+
+
+def _restored(image: Image.Image, edit: Edit, source_image: Image.Image) -> bool:
+    clean = _pixels(render(edit.target, image.width))
+    left, damage = (np.abs(_pixels(picture) - clean).mean(axis=2) for picture in (image, source_image))
+    where = damage > DAMAGED
+    return bool(left[where].sum() <= RESTORED * damage[where].sum())
 
 
 @lru_cache(maxsize=4096)
@@ -130,6 +148,8 @@ def kept_pixels(edit: Edit, size: int) -> Array:
     """Boolean (size, size): the pixels that the edit may not change (for a background edit, the inside of everything drawn)."""
     if isinstance(edit.region, str):
         kept = np.zeros((size, size), dtype=bool)
+        if edit.region == "all":
+            return kept
         for cell, shown in edit.target.occupied().items():
             left, top, right, bottom = cell_box(edit.target.grid, cell, size)
             mark = shown.shape if isinstance(shown, Object) else shown
@@ -202,7 +222,7 @@ def _drawn(background: str, texture: str, size: int) -> Array:
     return _pixels(render(Scene("many", background=background, texture=texture), size))
 
 
-def _read_cell(pixels: Array, behind: Array, cell: Cell) -> Shown:
+def _read_cell(pixels: Array, behind: Array, cell: Cell, outlined: bool) -> Shown:
     """The object, letter, ``?`` or None that a cell shows."""
     difference = pixels - behind
     visible = np.einsum("ijk,ijk->ij", difference, difference) > VISIBLE**2
@@ -216,7 +236,7 @@ def _read_cell(pixels: Array, behind: Array, cell: Cell) -> Shown:
     stray = np.einsum("ijk,ijk->ij", rest, rest) > STRAY**2
     if np.count_nonzero(stray) > STRAY_SHARE * stray.size:
         return UNKNOWN
-    mark = _best_mark(coverage, _NAMES[winner] == "black")
+    mark = _best_mark(coverage, _NAMES[winner] == "black", outlined)
     if mark is None:
         return UNKNOWN
     return mark if mark in ALPHABET else Object(mark, _NAMES[winner], *cell)
@@ -232,20 +252,20 @@ def _color(difference: Array, spans: Array) -> int:
     return int(squared.argmin())
 
 
-def _best_mark(coverage: Array, letters: bool) -> str | None:
-    """The shape or letter whose mask overlaps the coverage (H, W) most, if it does so clearly."""
-    marks, masks, areas = _stack(letters, coverage.shape[1], coverage.shape[0])
+def _best_mark(coverage: Array, black: bool, outlined: bool) -> str | None:
+    """The shape, letter or outline whose mask overlaps the coverage (H, W) most, if it does so clearly."""
+    marks, masks, areas = _stack(black, outlined, coverage.shape[1], coverage.shape[0])
     shared = np.minimum(masks, coverage.ravel()).sum(axis=1)
     overlap = shared / (areas + coverage.sum() - shared)
     second, first = np.sort(overlap)[-2:]
-    if first < (LETTER_OVERLAP if letters else SHAPE_OVERLAP) or first - second < MARGIN:
+    if first < (LETTER_OVERLAP if black else SHAPE_OVERLAP) or first - second < MARGIN:
         return None
     return marks[int(overlap.argmax())]
 
 
 @lru_cache(maxsize=64)
-def _stack(letters: bool, width: int, height: int) -> tuple[tuple[str, ...], Array, Array]:
-    """Names, masks (n, height * width) and areas (n,) of all letters or all shapes."""
-    marks = tuple(ALPHABET) if letters else SHAPES
+def _stack(black: bool, outlined: bool, width: int, height: int) -> tuple[tuple[str, ...], Array, Array]:
+    """Names, masks (n, height * width) and areas (n,) of all that can be black (letters; shapes too in an outline drawing) or coloured (shapes)."""
+    marks = SHAPES if not black else (*ALPHABET, *OUTLINES, *SHAPES) if outlined else tuple(ALPHABET)
     masks = np.stack([mask_array(mark, width, height).ravel() for mark in marks])
     return marks, masks, masks.sum(axis=1)

@@ -139,6 +139,8 @@ def _disobey(edit: Edit, rng: Rng, size: int) -> Image.Image:
     """The source unchanged, or changed otherwise than asked, within the region."""
     if rng.random() < 0.4:
         return render(edit.references[0], size)
+    if edit.region == "all":
+        return render(wrong_scene(edit.target, rng)[1], size)
     if isinstance(edit.region, str):
         return render(wrong_scene(edit.target, rng, cells=(), background=True)[1], size)
     return render(wrong_scene(edit.target, rng, cells=edit.region, background=False)[1], size)

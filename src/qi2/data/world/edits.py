@@ -9,13 +9,13 @@ import numpy as np
 
 from qi2.core.errors import QI2Error
 from qi2.data.world.captions import name
+from qi2.data.world.more_edits import MORE_DRAWS, MORE_PHRASES, Parts
 from qi2.data.world.palette import BACKGROUNDS, COLORS, place
 from qi2.data.world.sample import choose, random_object, random_word, sample_scene
-from qi2.data.world.scene import Cell, Object, Scene
+from qi2.data.world.scene import Cell, Object, Region, Scene
 from qi2.data.world.split import is_heldout
 
 Rng = np.random.Generator
-Region = tuple[Cell, ...] | str
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "recolor": (
@@ -69,11 +69,30 @@ PHRASES: dict[str, tuple[str, ...]] = {
     ),
 }
 EDIT_KINDS = tuple(PHRASES)
+MORE_EDIT_KINDS = tuple(MORE_PHRASES)  # drawn only where asked for by name
+ALL_EDIT_KINDS = EDIT_KINDS + MORE_EDIT_KINDS
+FAMILIES: dict[str, str] = {
+    "recolor": "attribute",
+    "move": "attribute",
+    "add": "attribute",
+    "remove": "attribute",
+    "background": "background",
+    "word": "text",
+    "combine": "composition",
+    "style": "style",
+    "restore": "restoration",
+    "colour": "structure",
+    "outline": "structure",
+    "reference": "reference",
+    "gather": "reference",
+    "subject": "subject",
+    "style_transfer": "style_transfer",
+}  # edit kind to the report's family (2.1)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One editing example. ``region``: the cells that may change, or ``background``; ``slots`` fill the other phrasings."""
+    """One editing example. ``region``: the cells that may change, ``background`` or ``all``; ``slots`` fill the other phrasings."""
 
     kind: str
     references: tuple[Scene, ...]
@@ -104,23 +123,25 @@ class Edit:
 
 
 def sample_edit(rng: Rng, kind: str | None = None, split: str = "train") -> Edit:
-    """A random edit of a kind (or of any kind).
+    """A random edit of a kind (or of any of EDIT_KINDS).
 
-    ``train`` shows nothing held out in any of its pictures; the target of ``heldout`` does; ``any`` ignores the split.
+    ``train`` shows nothing held out in any of its pictures; the target of ``heldout`` does, or what it outlines; ``any`` ignores
+    the split.
     """
     kind = kind or choose(rng, EDIT_KINDS)
     if kind not in _DRAW:
-        raise QI2Error(f"no edit kind {kind!r}; kinds are {', '.join(EDIT_KINDS)}")
+        raise QI2Error(f"no edit kind {kind!r}; kinds are {', '.join(ALL_EDIT_KINDS)}")
     while True:
         references, target, region, slots = _DRAW[kind](rng)
-        heldout = is_heldout(target) or (split == "train" and any(is_heldout(scene) for scene in references))
+        shown = (*references, target) if split == "train" or target.outlined else (target,)
+        heldout = any(is_heldout(scene) for scene in shown)
         if split == "any" or heldout == (split == "heldout"):
-            return Edit(kind, references, target, choose(rng, PHRASES[kind]).format(**slots), region, tuple(slots.items()))
+            return Edit(kind, references, target, choose(rng, _PHRASES[kind]).format(**slots), region, tuple(slots.items()))
 
 
 def instructions(edit: Edit, rng: Rng, n: int = 1) -> list[str]:
     """``n`` phrasings of the instruction, as different as the number of phrasings allows."""
-    templates = PHRASES[edit.kind]
+    templates = _PHRASES[edit.kind]
     order: list[int] = []
     while len(order) < n:
         order += [int(i) for i in rng.permutation(len(templates))]
@@ -129,10 +150,7 @@ def instructions(edit: Edit, rng: Rng, n: int = 1) -> list[str]:
 
 def all_instructions(edit: Edit) -> list[str]:
     """The instruction in every phrasing."""
-    return [template.format(**dict(edit.slots)) for template in PHRASES[edit.kind]]
-
-
-Parts = tuple[tuple[Scene, ...], Scene, Region, dict[str, str]]
+    return [template.format(**dict(edit.slots)) for template in _PHRASES[edit.kind]]
 
 
 def _source(rng: Rng, *kinds: str, least: int = 0, most: int = 2) -> Scene:
@@ -226,4 +244,6 @@ _DRAW: dict[str, Callable[[Rng], Parts]] = {
     "background": _background,
     "word": _word,
     "combine": _combine,
+    **MORE_DRAWS,
 }
+_PHRASES = PHRASES | MORE_PHRASES

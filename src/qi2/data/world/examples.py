@@ -16,7 +16,7 @@ from qi2.data.config import DataConfig
 from qi2.data.shards import Row, region_json
 from qi2.data.world.captions import captions
 from qi2.data.world.defects import COPIES, DEFECTS, encode_png, make_defect
-from qi2.data.world.edits import EDIT_KINDS, Edit, instructions, sample_edit
+from qi2.data.world.edits import ALL_EDIT_KINDS, EDIT_KINDS, Edit, instructions, sample_edit
 from qi2.data.world.render import render
 from qi2.data.world.sample import choose, sample_scene
 from qi2.data.world.scene import KINDS, RICH_KINDS, TINY_KINDS, Scene
@@ -45,7 +45,8 @@ def plan(data: DataConfig, seed: int) -> list[Item]:
     scenes += pictures.in_turn(RICH_KINDS, data.rich_images, data, "train")
     held = pictures.in_turn(KINDS, data.heldout_images, data, "heldout")
     edits = [("train", edit) for edit in _edits(rng, data.edit_mix, data.edit_pairs, "train")]
-    edits += [("heldout", edit) for edit in _edits(rng, dict.fromkeys(EDIT_KINDS, 1.0), data.heldout_edits, "heldout")]
+    kinds = dict.fromkeys([*EDIT_KINDS, *(kind for kind, weight in data.edit_mix.items() if weight > 0)], 1.0)
+    edits += [("heldout", edit) for edit in _edits(rng, kinds, data.heldout_edits, "heldout")]
     items = [Item(f"world-{i:06d}", scene, size) for i, (scene, size) in enumerate(scenes)]
     items += _defects(pictures, rng, data, items)
     items += [Item(f"heldout-{i:06d}", scene, size, "heldout") for i, (scene, size) in enumerate(held)]
@@ -134,7 +135,7 @@ def _edits(rng: Rng, mix: Mapping[str, float], n: int, split: str) -> list[Edit]
                 return edit
         return None
 
-    return _draw_mixed(rng, mix, n, EDIT_KINDS, "data.edit_mix", new)
+    return _draw_mixed(rng, mix, n, ALL_EDIT_KINDS, "data.edit_mix", new)
 
 
 def _draw_mixed(rng: Rng, mix: Mapping[str, float], n: int, known: Sequence[str], name: str, new: Callable[[str], T | None]) -> list[T]:

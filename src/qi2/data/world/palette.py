@@ -3,6 +3,8 @@
 RGB = tuple[int, int, int]
 
 SHAPES = ("circle", "square", "triangle", "star")
+OUTLINE = " outline"
+OUTLINES = tuple(shape + OUTLINE for shape in SHAPES)  # drawn in black, in outline drawings only
 COLORS: dict[str, RGB] = {
     "red": (220, 35, 40),
     "yellow": (250, 205, 20),
@@ -18,6 +20,7 @@ BACKGROUNDS: dict[str, RGB] = {
     "mint": (190, 238, 205),
 }
 INK: RGB = (20, 20, 20)
+PAINTS = COLORS | {"black": INK}
 # Twelve letters whose drawn masks overlap little with one another.
 ALPHABET = "AFIKLMOSTUVZ"
 LAYOUT_WORDS = (
@@ -34,6 +37,7 @@ SKIN: dict[str, RGB] = {"light": (250, 215, 185), "medium": (205, 150, 105), "da
 EXPRESSIONS = ("smiling", "neutral", "sad")
 
 TEXTURES = ("plain", "stripes", "dots", "gradient")
+DAMAGES = ("blur", "noise", "small", "hole")
 
 _ROWS = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 _COLUMNS = {2: ("left", "right"), 3: ("left", "centre", "right")}

@@ -8,18 +8,21 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from qi2.data.world.palette import BACKGROUNDS, COLORS, INK, RGB, SHAPES
+from qi2.data.world.palette import BACKGROUNDS, INK, OUTLINE, OUTLINES, PAINTS, RGB, SHAPES
 from qi2.data.world.scene import Cell, Scene
 
 SUPERSAMPLE = 8
 CAP_HEIGHT = 0.68  # of the cell
 STROKE = 0.04  # extra stroke around a letter, of the cell
 RADIUS = 0.40  # of the cell
+OUTLINE_WIDTH = 0.07  # of the cell
+# Of the inscribed circle, in radii of the shape: its radius, and how far its centre lies below the shape's.
+_INSCRIBED = {"circle": (1.0, 0.0), "square": (0.86, 0.0), "triangle": (0.588, 0.212), "star": (0.363, 0.0)}
 
 
 def render(scene: Scene, size: int) -> Image.Image:
     """An RGB picture of ``size`` by ``size`` pixels."""
-    from qi2.data.world import rich
+    from qi2.data.world import damage, rich
 
     image = Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
     if scene.texture != "plain":
@@ -29,11 +32,11 @@ def render(scene: Scene, size: int) -> Image.Image:
     if scene.layout:
         rich.draw_layout(image, scene.layout)
     for item in scene.objects:
-        paste_mark(image, item.shape, COLORS[item.color], cell_box(scene.grid, item.cell, size))
+        paste_mark(image, item.shape, PAINTS[item.color], cell_box(scene.grid, item.cell, size))
     for word in scene.words:
         for cell, letter in zip(word.cells(), word.text, strict=True):
             paste_mark(image, letter, INK, cell_box(scene.grid, cell, size))
-    return image
+    return damage.damaged(image, scene) if scene.damage else image
 
 
 def paste_mark(image: Image.Image, mark: str, color: RGB, box: tuple[int, int, int, int]) -> None:
@@ -50,12 +53,14 @@ def cell_box(grid: Cell, cell: Cell, size: int) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=4096)
 def mark_mask(mark: str, width: int, height: int) -> Image.Image:
-    """Coverage (mode L, 0..255) of a shape or a capital letter that stands in the middle of a cell."""
+    """Coverage (mode L, 0..255) of a shape, its outline or a capital letter that stands in the middle of a cell."""
     canvas = Image.new("L", (width * SUPERSAMPLE, height * SUPERSAMPLE), 0)
     side = min(canvas.size)
     centre = (canvas.width / 2, canvas.height / 2)
     if mark in SHAPES:
         _draw_shape(ImageDraw.Draw(canvas), mark, centre, RADIUS * side)
+    elif mark in OUTLINES:
+        _draw_outline(ImageDraw.Draw(canvas), mark.removesuffix(OUTLINE), centre, RADIUS * side, OUTLINE_WIDTH * side)
     else:
         draw_text(ImageDraw.Draw(canvas), mark, centre, CAP_HEIGHT * side, STROKE * side)
     return canvas.resize((width, height), Image.Resampling.BOX)
@@ -84,15 +89,23 @@ def _font(cap_height: float) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, centre: tuple[float, float], radius: float) -> None:
+def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, centre: tuple[float, float], radius: float, fill: int = 255) -> None:
     x, y = centre
     if shape == "circle":
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
     elif shape == "square":
         side = 0.86 * radius
-        draw.rectangle((x - side, y - side, x + side, y + side), fill=255)
+        draw.rectangle((x - side, y - side, x + side, y + side), fill=fill)
     elif shape == "triangle":
-        draw.polygon([(x, y - radius), (x + radius, y + 0.8 * radius), (x - radius, y + 0.8 * radius)], fill=255)
+        draw.polygon([(x, y - radius), (x + radius, y + 0.8 * radius), (x - radius, y + 0.8 * radius)], fill=fill)
     else:
         points = [(radius * (1.08 if i % 2 == 0 else 0.44), np.pi * i / 5) for i in range(10)]
-        draw.polygon([(x + r * np.sin(angle), y - r * np.cos(angle)) for r, angle in points], fill=255)
+        draw.polygon([(x + r * np.sin(angle), y - r * np.cos(angle)) for r, angle in points], fill=fill)
+
+
+def _draw_outline(draw: ImageDraw.ImageDraw, shape: str, centre: tuple[float, float], radius: float, width: float) -> None:
+    """A line of even width inside the edge of a shape: scaled about the centre of its inscribed circle, every edge moves alike."""
+    size, below = _INSCRIBED[shape]
+    less = width / size
+    _draw_shape(draw, shape, centre, radius)
+    _draw_shape(draw, shape, (centre[0], centre[1] + below * less), radius - less, 0)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from qi2.core.errors import QI2Error
+from qi2.data.world.palette import OUTLINES
 
 Cell = tuple[int, int]
+Region = tuple[Cell, ...] | str  # what an edit may change: cells, "background" or "all"
 
 TINY_KINDS = ("one", "two", "count", "relation", "text")
 RICH_KINDS = ("many", "portrait", "layout")
@@ -68,7 +70,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture. ``relation`` reads "objects[0] RELATION objects[1]"; ``grid`` is (rows, columns) of equal cells."""
+    """One picture. ``relation`` reads "objects[0] RELATION objects[1]"; ``grid`` is (rows, columns) of equal cells.
+
+    A picture may be damaged as a whole or in one place (``palette.DAMAGES``); its other fields then say what it showed before.
+    """
 
     kind: str
     grid: Cell = (2, 2)
@@ -79,6 +84,7 @@ class Scene:
     portrait: Portrait | None = None
     layout: Layout | None = None
     texture: str = "plain"
+    damage: str = ""
 
     def occupied(self) -> dict[Cell, Object | str]:
         """Cell to the object or the letter drawn there."""
@@ -89,6 +95,11 @@ class Scene:
         """The cells that show only the background, in reading order."""
         taken = self.occupied()
         return [(r, c) for r in range(self.grid[0]) for c in range(self.grid[1]) if (r, c) not in taken]
+
+    @property
+    def outlined(self) -> bool:
+        """Whether this is an outline drawing."""
+        return any(item.shape in OUTLINES for item in self.objects)
 
     def with_objects(self, *objects: Object) -> "Scene":
         """The scene with other objects, and the kind that follows from what it then shows."""

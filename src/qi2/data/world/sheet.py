@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.world.captions import captions
-from qi2.data.world.edits import EDIT_KINDS, sample_edit
+from qi2.data.world.edits import ALL_EDIT_KINDS, sample_edit
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import KINDS
@@ -24,8 +24,8 @@ def sheet(kinds: list[str], n: int, size: int = 64, seed: int = 0, zoom: int = 3
     """
     tiles: list[tuple[Image.Image, str]] = []
     for kind in kinds:
-        if kind not in KINDS and kind not in EDIT_KINDS:
-            raise QI2Error(f"no kind {kind!r}; choose from {', '.join(KINDS + EDIT_KINDS)}")
+        if kind not in KINDS and kind not in ALL_EDIT_KINDS:
+            raise QI2Error(f"no kind {kind!r}; choose from {', '.join(KINDS + ALL_EDIT_KINDS)}")
         for index in range(n):
             tiles.append(_tile(kind, size, zoom, seed, index))
     return _arrange(tiles)
