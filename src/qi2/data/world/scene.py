@@ -72,7 +72,7 @@ class Layout:
 class Scene:
     """One picture. ``relation`` reads "objects[0] RELATION objects[1]"; ``grid`` is (rows, columns) of equal cells.
 
-    A picture may be damaged as a whole or in one place (``palette.DAMAGES``); its other fields then say what it showed before.
+    A picture of objects and words may be damaged (one of ``palette.DAMAGES``); its other fields then say what it showed before.
     """
 
     kind: str
