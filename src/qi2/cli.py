@@ -33,11 +33,11 @@ def edit(args: argparse.Namespace) -> None:
 
 def world(args: argparse.Namespace) -> None:
     """qi2 world --out FILE"""
-    from qi2.data.world.edits import EDIT_KINDS
+    from qi2.data.world.edits import ALL_EDIT_KINDS
     from qi2.data.world.scene import KINDS
     from qi2.data.world.sheet import sheet
 
-    _save([sheet(args.kinds or [*KINDS, *EDIT_KINDS], args.n, args.size, args.seed)], args.out)
+    _save([sheet(args.kinds or [*KINDS, *ALL_EDIT_KINDS], args.n, args.size, args.seed)], args.out)
 
 
 def inspect(args: argparse.Namespace) -> None:
@@ -51,6 +51,16 @@ def inspect(args: argparse.Namespace) -> None:
         print(f"source          {source_kind(args.source)}")
     print("\n".join(found.lines()))
     _save([page], args.out)
+
+
+def pages(args: argparse.Namespace) -> None:
+    """qi2 data pages --out FILE"""
+    from qi2.data.pages.fonts import drawable
+    from qi2.data.pages.kinds import KINDS
+    from qi2.data.pages.sheet import sheet
+
+    folders = tuple(args.fonts)
+    _save([sheet(args.kinds or list(KINDS), args.languages or drawable(folders), args.size, args.seed, folders)], args.out)
 
 
 def _save(images: Sequence, out: Path) -> None:
@@ -85,6 +95,14 @@ def build_parser() -> argparse.ArgumentParser:
     four.add_argument("-n", type=int, default=24, help="pictures on the sheet")
     four.add_argument("--out", type=Path, default=Path("source.png"))
     four.set_defaults(run=inspect)
+    five = data.add_parser("pages", help="a sheet of synthetic pages of text: a row per language that this machine has fonts for, a column per kind")
+    five.add_argument("--kinds", nargs="*", default=[])
+    five.add_argument("--languages", nargs="*", default=[])
+    five.add_argument("--size", type=int, default=256)
+    five.add_argument("--seed", type=int, default=0)
+    five.add_argument("--fonts", nargs="*", default=[], help="folders to look into beside the usual ones")
+    five.add_argument("--out", type=Path, default=Path("pages.png"))
+    five.set_defaults(run=pages)
     return parser
 
 

@@ -5,6 +5,8 @@ The report gives neither data nor sizes for these; every number here is ours.
 
 from dataclasses import dataclass, field
 
+from qi2.data.pages.config import PagesConfig
+
 
 @dataclass
 class DataConfig:
@@ -28,6 +30,7 @@ class DataConfig:
     )
     photo_crops: int = 400  # of the training photographs, fewer where they have no further room
     photo_sizes: list[int] = field(default_factory=lambda: [128, 192, 256])  # sides of crops
+    pages: PagesConfig = field(default_factory=PagesConfig)  # of text, in many languages
     heldout_images: int = 240  # of all scene kinds, in turn
     heldout_edits: int = 56
     heldout_crops: int = 64  # of photographs that training never sees

@@ -7,18 +7,20 @@ import hashlib
 import json
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data.config import DataConfig
+from qi2.data.pages.config import PagesConfig
+from qi2.data.pages.rows import page_row
 from qi2.data.photos import photo_crops
 from qi2.data.shards import Row, ShardWriter
 from qi2.data.sources import UserRow, read_source
@@ -27,6 +29,7 @@ from qi2.data.world.examples import Item, make_rows, plan
 from qi2.data.world.scene import KINDS
 from qi2.data.world.sheet import sheet
 
+T = TypeVar("T", bound=Sized)
 CHUNK = 256  # items per task of a worker process
 FEW = 2000  # items below which starting processes costs more than it saves
 
@@ -46,14 +49,14 @@ def ingest(cfg: IngestConfig, out: Path, reporter: Reporter) -> None:
     data = cfg.data
     with publish(out) as folder:
         with ShardWriter(folder, data.shard_rows) as writer:
-            rows = _user_rows(data) if data.source else chain(_world_rows(data, cfg.seed), _photo_rows(data, cfg.seed))
+            rows = _user_rows(data) if data.source else chain(_world_rows(data, cfg.seed), _photo_rows(data, cfg.seed), _page_rows(data, cfg.seed))
             counts = _write(rows, writer)
         if not len(writer):
             raise QI2Error("ingest found nothing to write; set data.source, or data.world_images above 0")
         (folder / "metrics.json").write_text(json.dumps(counts, indent=1))
     reporter.metrics(counts, 0)
     if not data.source:
-        reporter.image("ingest/world", sheet([*KINDS, *EDIT_KINDS], 2, min(data.image_size, 96), cfg.seed, zoom=2), 0)
+        reporter.image("ingest/world", sheet([*KINDS, *dict.fromkeys([*EDIT_KINDS, *data.edit_mix])], 2, min(data.image_size, 96), cfg.seed, zoom=2), 0)
 
 
 def _write(rows: Iterator[Row], writer: ShardWriter) -> dict[str, float]:
@@ -66,26 +69,41 @@ def _write(rows: Iterator[Row], writer: ShardWriter) -> dict[str, float]:
 
 
 def _world_rows(data: DataConfig, seed: int) -> Iterator[Row]:
-    """The planned items in order; the bytes do not depend on the number of processes."""
+    """The planned items in order."""
     items = plan(data, seed)
-    chunks = [(items[start : start + CHUNK], seed, data.captions_per_image) for start in range(0, len(items), CHUNK)]
-    with Progress("ingest: world", len(items), "img") as progress:
-        for chunk, rows in zip(chunks, _made(chunks, data.workers if len(items) > FEW else 0), strict=True):
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    return _drawn("world", partial(_draw_items, seed=seed, n_captions=data.captions_per_image), chunks, data.workers)
+
+
+def _page_rows(data: DataConfig, seed: int) -> Iterator[Row]:
+    for split, n in (("train", data.pages.count), ("heldout", data.pages.heldout)):
+        chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+        yield from _drawn("pages of text", partial(_draw_pages, config=data.pages, seed=seed, split=split), chunks, data.workers)
+
+
+def _drawn(label: str, draw: Callable[[T], list[Row]], chunks: Sequence[T], workers: int) -> Iterator[Row]:
+    """The rows of all chunks in order; the bytes do not depend on the number of processes."""
+    total = sum(map(len, chunks))
+    with Progress(f"ingest: {label}", total, "img") as progress:
+        for chunk, rows in zip(chunks, _made(draw, chunks, workers if total > FEW else 0), strict=True):
             yield from rows
-            progress.update(len(chunk[0]))
+            progress.update(len(chunk))
 
 
-def _made(chunks: Sequence[tuple[list[Item], int, int]], workers: int) -> Iterator[list[Row]]:
+def _made(draw: Callable[[T], list[Row]], chunks: Sequence[T], workers: int) -> Iterator[list[Row]]:
     if workers < 2:
-        yield from map(_make_chunk, chunks)
+        yield from map(draw, chunks)
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_make_chunk, chunks)
+        yield from pool.map(draw, chunks)
 
 
-def _make_chunk(chunk: tuple[list[Item], int, int]) -> list[Row]:
-    items, seed, n_captions = chunk
+def _draw_items(items: Sequence[Item], seed: int, n_captions: int) -> list[Row]:
     return [row for item in items for row in make_rows(item, seed, n_captions)]
+
+
+def _draw_pages(numbers: Sequence[int], config: PagesConfig, seed: int, split: str) -> list[Row]:
+    return [page_row(number, config, seed, split) for number in numbers]
 
 
 def _photo_rows(data: DataConfig, seed: int) -> Iterator[Row]:

@@ -4,17 +4,22 @@ import json
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
 from qi2.core.errors import QI2Error
+from qi2.core.reporter import NullReporter
 from qi2.core.rng import numpy_rng
+from qi2.data.config import DataConfig
+from qi2.data.ingest import ingest
 from qi2.data.pages import fonts
 from qi2.data.pages.captions import general_caption, structured_caption, text_caption
 from qi2.data.pages.colors import contrast
 from qi2.data.pages.compose import Composer, compose
+from qi2.data.pages.config import PagesConfig
 from qi2.data.pages.kinds import KINDS
 from qi2.data.pages.languages import LANGUAGES, Writer, texts, title_split
 from qi2.data.pages.layout import pieces
@@ -133,7 +138,7 @@ def test_thai_and_chinese_never_break_inside_a_cluster_or_before_a_full_stop() -
 
 @needs_font
 def test_json_and_sidecar_keep_a_page_exactly(tmp_path: Path) -> None:
-    row = page_row(3, [128, 256], dict.fromkeys(KINDS, 1.0), dict.fromkeys(LANGUAGES, 1.0), 0, "train")
+    row = page_row(3, PagesConfig(sizes=[128, 256]), 0, "train")
     with ShardWriter(tmp_path) as writer:
         writer.add(row)
         writer.add(Row("other", row.data, "png", ()))
@@ -144,11 +149,11 @@ def test_json_and_sidecar_keep_a_page_exactly(tmp_path: Path) -> None:
 
 @needs_font
 def test_rows_depend_on_seed_and_number_alone_and_splits_share_no_title() -> None:
-    mix = dict.fromkeys(KINDS, 1.0), dict.fromkeys(DRAWABLE[:5], 1.0)
-    train, again = (list(page_rows(30, [64, 128, 192], *mix, 0, "train")) for _ in range(2))
-    held = list(page_rows(15, [64, 128, 192], *mix, 0, "heldout"))
-    assert train == again and train[7] == page_row(7, [64, 128, 192], *mix, 0, "train")
-    assert train[7].data != page_row(7, [64, 128, 192], *mix, 1, "train").data
+    config = PagesConfig(sizes=[64, 128, 192], languages=dict.fromkeys(DRAWABLE[:5], 1.0))
+    train, again = (list(page_rows(config, 0, "train", 30)) for _ in range(2))
+    held = list(page_rows(config, 0, "heldout", 15))
+    assert train == again and train[7] == page_row(7, config, 0, "train")
+    assert train[7].data != page_row(7, config, 1, "train").data
     titles = [{Page.from_json(str(row.page)).title for row in rows} for rows in (train, held)]
     assert titles[0].isdisjoint(titles[1])
     assert {title_split(title) for title in titles[1]} == {"heldout"} and {title_split(title) for title in titles[0]} == {"train"}
@@ -200,5 +205,16 @@ def test_wrong_requests_are_named() -> None:
     with pytest.raises(QI2Error, match="at most 1:3"):
         draw_page(rng, "slide", DRAWABLE[0], (64, 256))
     with pytest.raises(QI2Error, match="'xx'"):
-        page_row(0, [64], {"slide": 1.0}, {"xx": 1.0}, 0, "train")
+        page_row(0, PagesConfig(languages={"xx": 1.0}), 0, "train")
     assert isinstance(draw_page(rng, "slide", DRAWABLE[0], (64, 64))[0], Image.Image)
+
+
+@needs_font
+def test_ingest_draws_the_pages_asked_for(tmp_path: Path) -> None:
+    data = DataConfig(world_images=8, rich_images=0, edit_pairs=0, photo_crops=0, heldout_images=0, heldout_edits=0, heldout_crops=0, workers=1)
+    data.pages = PagesConfig(count=5, heldout=2, sizes=[96, 128])
+    ingest(SimpleNamespace(seed=0, data=data), tmp_path / "raw", NullReporter())
+    rows = Sidecar.load(tmp_path / "raw").table
+    pages = rows[rows["source"] == "synthetic"]
+    assert pages["split"].value_counts().to_dict() == {"train": 5, "heldout": 2}
+    assert all(Page.from_json(text).size == size for text, size in zip(pages["page"], zip(pages["width"], pages["height"], strict=True), strict=True))

@@ -7,61 +7,39 @@ import numpy as np
 from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.pages.captions import general_caption, text_caption
+from qi2.data.pages.config import PagesConfig
 from qi2.data.pages.fonts import drawable
 from qi2.data.pages.kinds import KINDS
-from qi2.data.pages.languages import language
+from qi2.data.pages.languages import LANGUAGES, language
 from qi2.data.pages.page import ASPECT, draw_page
 from qi2.data.shards import Row
 from qi2.data.world.defects import encode_png
 
 
-def page_rows(
-    n: int,
-    sizes: Sequence[int],
-    kinds_mix: Mapping[str, float],
-    languages_mix: Mapping[str, float],
-    seed: int,
-    split: str,
-    folders: tuple[str, ...] = (),
-) -> Iterator[Row]:
+def page_rows(config: PagesConfig, seed: int, split: str, n: int) -> Iterator[Row]:
     """``n`` rows of one split; their titles never occur in the other one."""
-    for index in range(n):
-        yield page_row(index, sizes, kinds_mix, languages_mix, seed, split, folders)
+    return (page_row(index, config, seed, split) for index in range(n))
 
 
-def page_row(
-    index: int,
-    sizes: Sequence[int],
-    kinds_mix: Mapping[str, float],
-    languages_mix: Mapping[str, float],
-    seed: int,
-    split: str,
-    folders: tuple[str, ...] = (),
-) -> Row:
-    """Row number ``index``: both sides are drawn from ``sizes`` (px), kind and language by weight.
+def page_row(index: int, config: PagesConfig, seed: int, split: str) -> Row:
+    """Row number ``index``: both sides are drawn from ``config.sizes``, kind and language by weight.
 
     Languages that have no font here leave their share to the others (one warning per script). Raises QI2Error for unknown kinds or languages, or when
     nothing can be drawn.
     """
     rng = numpy_rng(seed, f"page-{split}", index)
-    for code in languages_mix:
+    folders = tuple(config.fonts)
+    languages = config.languages or dict.fromkeys(LANGUAGES, 1.0)
+    for code in languages:
         language(code)
-    kind = _choose(rng, kinds_mix, tuple(KINDS), "kinds of pages")
-    code = _choose(rng, {name: share for name, share in languages_mix.items() if name in drawable(folders)}, drawable(folders), "languages of pages")
-    image, page = draw_page(rng, kind, code, _size(rng, sizes), split, folders)
+    kind = _choose(rng, config.kinds or dict.fromkeys(KINDS, 1.0), tuple(KINDS), "kinds of pages")
+    code = _choose(rng, {name: share for name, share in languages.items() if name in drawable(folders)}, drawable(folders), "languages of pages")
+    image, page = draw_page(rng, kind, code, _size(rng, config.sizes), split, folders)
     name = f"page-{index:06d}" if split == "train" else f"page-{split}-{index:06d}"
     captions = (general_caption(page), text_caption(page))
     return Row(
-        name,
-        encode_png(image),
-        "png",
-        captions,
-        source="synthetic",
-        kind=f"page_{kind}",
-        split=split,
-        page=page.to_json(),
-        caption_kind="text",
-    )
+        name, encode_png(image), "png", captions, source="synthetic", kind=f"page_{kind}", split=split, page=page.to_json(), caption_kind="text"
+    )  # fmt: skip
 
 
 def _choose(rng: np.random.Generator, mix: Mapping[str, float], known: Sequence[str], what: str) -> str:
