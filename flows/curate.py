@@ -7,5 +7,5 @@ from flows.line import Outputs, Overrides, Scale, run_journey
 
 @flow(name="curate", flow_run_name="curate-{scale}")
 def curate(scale: Scale = "tiny", overrides: Overrides = None, from_stage: str | None = None) -> Outputs:
-    """Bring stage `curate` and all it needs up to date; parameters as in `flows.full_training`."""
-    return run_journey("curate", "curate", scale, overrides, from_stage)
+    """Bring the data sets of the training stages and all they need up to date; parameters as in `flows.full_training`."""
+    return run_journey("curate", "datasets", scale, overrides, from_stage)

@@ -14,4 +14,4 @@ OUT = "encoded"
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
-    encode(recipe, runs / "raw", runs / "curated", runs / "standins" / "vlm", runs / "vae", out, reporter)
+    encode(recipe, runs / "datasets", runs / "standins" / "vlm", runs / "vae", out, reporter)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEX64 = "^[0-9a-f]{64}$"
+BUCKET = "^[1-9][0-9]*x[1-9][0-9]*$"
 EXAMPLES = 5  # rows named per failed expectation
 RANGES = {"nsfw": (0, 1), "clip": (-1, 1), "entropy": (0, 8), "difference_entropy": (0, 9), "jpeg_quality": (1, 100), "blockiness": (0, 1)}
 NEVER_NULL = ("id", "shard", "offset", "length", "licence", "role", "short_side", "pixel_sha256", *(set(RANGES) - {"clip"}))
@@ -109,6 +110,9 @@ def _stage_suite(limits: Mapping[str, Any]) -> list[Any]:
         gxe.ExpectColumnValuesToBeBetween(column="caption_count", min_value=1),
         gxe.ExpectColumnValuesToBeBetween(column="missing_references", max_value=0),
         gxe.ExpectColumnValuesToBeInSet(column="bare_pair", value_set=[False]),
+        gxe.ExpectColumnValuesToBeInSet(column="side", value_set=limits["sides"]),
+        gxe.ExpectColumnValuesToMatchRegex(column="bucket", regex=BUCKET),
+        gxe.ExpectColumnSumToBeBetween(column="weight", min_value=1 - 1e-6, max_value=1 + 1e-6),
     ]
     if limits["max_nsfw"] is not None:
         checks.append(gxe.ExpectColumnValuesToBeBetween(column="nsfw", max_value=limits["max_nsfw"]))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from qi2.data.config import DataConfig
 from qi2.data.curate_config import CurateConfig
+from qi2.data.datasets_config import DatasetsConfig
 from qi2.distill.config import DistillConfig
 from qi2.evaluation.config import EvaluateConfig
 from qi2.mmdit.config import PhaseConfig
@@ -26,6 +27,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     standins: StandinsConfig = field(default_factory=StandinsConfig)
     curate: CurateConfig = field(default_factory=CurateConfig)
+    datasets: DatasetsConfig = field(default_factory=DatasetsConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     mmdit: MMDiTConfig = field(default_factory=MMDiTConfig)

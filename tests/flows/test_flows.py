@@ -37,7 +37,7 @@ def run(recipe, runs, out, reporter):
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What four runs of the journey to the VAE and one of that to RL did, and which slots were taken after one was lost."""
     project = Project(tmp_path_factory.mktemp("flows") / "qi2")
-    for stage in ("ingest", "vlm", "curate", "vae", "encode", "rewards"):
+    for stage in ("ingest", "vlm", "curate", "datasets", "vae", "encode", "rewards"):
         out = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["outs"][0].rsplit("/", 1)[1]
         (project.root / "tasks" / f"{stage}.py").write_text(STAGE.format(stage=stage, out=out))
     (project.root / "tests" / "flows").mkdir(parents=True)

@@ -20,6 +20,8 @@ FIELDS = {
     "captions, caption_kind": "one or more texts; instructions where task is ti2i",
     "source, origin, licence, opt_out": "where the row comes from and what its owner allows",
     "task, role, references, region, kind": "T2I target, edit with its reference rows, or reference; what may change",
+    "scene, edit, page": "JSON of what a picture shows, where it was drawn: the world's scene, its edit, a page of text with all blocks",
+    "side, bucket, weight": "in a stage's table: the training side that the picture fills, its aspect bucket there, and how often it is drawn",
     "short_side, long_side, aspect, orientation": "pixels of the upright picture, and EXIF's orientation",
     "pixel_sha256, phash, exact_duplicate_of, near_duplicate_of": "identity of the picture, and the row that is kept in its place",
     "nsfw, clip, tokens_min, tokens_max": "scores of the models named below",
@@ -54,6 +56,11 @@ def card(table: "pd.DataFrame", funnel: Mapping[str, Mapping[str, Any]], models:
             "",
             "## Sources and licences",
             *_table(("source", "task", "licence", "rows kept"), sources),
+            "",
+            "## Mixture",
+            "Drawing rows by `weight` gives the report's ratio (Table 2) of edits to images, whatever their counts: "
+            + ", ".join(f"{name} {stage['thresholds']['ti2i_share'] or 0:g}" for name, stage in funnel.items())
+            + ".",
             "",
             "## Fields",
             *_table(("columns", "meaning"), [(f"`{names}`", text) for names, text in FIELDS.items()]),

@@ -13,7 +13,8 @@ import numpy as np
 
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
-from qi2.data import truth
+from qi2.data import drift, truth
+from qi2.data.buckets import bucket_columns
 from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.executors import local
@@ -48,15 +49,18 @@ def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: 
     ``work`` keeps the shards' scores, for a run that was killed and for one with other thresholds; ``executor``: else processes of this machine.
     """
     raw, paths = Path(raw), model_paths(Path(standins), cfg.curate)
-    table, peak = score(Sidecar.load(raw).table, raw, paths, cfg.curate, work or out.with_name(f".{out.name}.scores"), executor)
+    work = work or out.with_name(f".{out.name}.scores")
+    table, peak = score(Sidecar.load(raw).table, raw, paths, cfg.curate, work, executor)
     if peak:
         reporter.metrics({"curate/worker_peak_mib": peak}, 0)
     reasons, funnel = run_stages(table, cfg.curate, cfg.seed)
     for name, reason in reasons.items():
         table[f"reason_{name}"] = reason
     metrics = flat_metrics(table, funnel)
+    moved = drift.track(table, kept(reasons[STAGES[0]]), funnel, work)
+    reporter.metrics({f"curate/drift/{name}": value for name, value in moved.items()}, 0)
     with publish(out) as staging:
-        write_tables(table, staging)
+        write_tables(table, cfg.curate, staging)
         (staging / "funnel.json").write_text(json.dumps(funnel, indent=1))
         (staging / "README.md").write_text(card(table, funnel, paths, stand_ins(Path(standins), paths)))
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
@@ -91,12 +95,12 @@ def score(
     return table.drop(columns="thumbnail"), peak
 
 
-def write_tables(table: "pd.DataFrame", folder: Path) -> None:
-    """``scores.parquet`` and one manifest per stage."""
+def write_tables(table: "pd.DataFrame", config: CurateConfig, folder: Path) -> None:
+    """``scores.parquet`` and one manifest per stage, with the rows' buckets and weights there."""
     table.to_parquet(folder / "scores.parquet", index=False)
-    for name in STAGES:
-        rows = table[table[f"reason_{name}"].isna()]
-        rows.drop(columns=[f"reason_{other}" for other in STAGES]).to_parquet(folder / f"{name}.parquet", index=False)
+    for name, limits in thresholds(config).items():
+        rows = table[table[f"reason_{name}"].isna()].drop(columns=[f"reason_{other}" for other in STAGES])
+        rows.assign(**bucket_columns(rows, limits)).to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def first_rejections(table: "pd.DataFrame") -> np.ndarray:

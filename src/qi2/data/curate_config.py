@@ -16,6 +16,7 @@ class StageThresholds:
     sides: list[int] | None = None  # training sides in pixels; the shorter side of an image must reach the smallest
     max_aspect: float | None = None  # longer side / shorter side
     edits: bool | None = None  # admit edit pairs (TI2I)
+    ti2i_share: float | None = None  # share of edits in what the stage's weights draw, 0..1 (Table 2)
     synthetic: bool | None = None  # admit synthetic rows (see CurateConfig)
     exact_duplicates: bool | None = None  # reject all but the best of identical pictures
     near_duplicates: bool | None = None  # reject all but the best of nearly identical pictures
@@ -30,7 +31,7 @@ class StageThresholds:
     min_aesthetic: float | None = None  # colourfulness, about 0..150: a stand-in for a learned aesthetic score
     min_quality: int | None = None  # JPEG quality 1..100 read from the quantisation tables (100: lossless)
     max_blockiness: float | None = None  # step across 8-pixel block borders beyond the step inside blocks, 0..1
-    balance: float | None = None  # at most this multiple of the usual count per kind (see stages.py); 0: no limit
+    balance: float | None = None  # distribution filter: at most this multiple of the usual count per category (see ``balance_over``); 0: no limit
     survival: list[float] | None = None  # the gate's band for kept / in
 
 
@@ -47,6 +48,7 @@ class CurateConfig:
     device: str = "cpu"  # of the model-based filters, e.g. "cuda"
     synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data
     synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
+    balance_over: list[str] = field(default_factory=lambda: ["kind", "caption_kind", "side"])  # what ``balance`` evens out, one after the other
     nsfw_label: str = "nsfw"  # the unsafe class, by its name in the classifier's id2label
     near_search: str = "thumbnails"  # how candidates are found: "thumbnails", or "hashes" for many photographs (see filters/near.py)
     near_bits: int = 64  # hashes: compared bits; 64 also find pictures with their rim cut off, 256 stay fast beyond a few million rows
@@ -62,6 +64,7 @@ class CurateConfig:
             sides=[256],
             max_aspect=5.0,
             edits=False,
+            ti2i_share=0.0,
             synthetic=False,
             exact_duplicates=True,
             near_duplicates=True,
@@ -75,10 +78,10 @@ class CurateConfig:
             survival=[0.2, 1.0],
         )
     )
-    stage2: StageThresholds = field(default_factory=lambda: StageThresholds(edits=True))
+    stage2: StageThresholds = field(default_factory=lambda: StageThresholds(edits=True, ti2i_share=0.1))
     stage3: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512], synthetic=True))
     stage4: StageThresholds = field(
-        default_factory=lambda: StageThresholds(sides=[512, 1024], min_sharpness=4.0, min_aesthetic=8.0, min_quality=60, max_blockiness=0.3)
+        default_factory=lambda: StageThresholds(sides=[512, 1024], ti2i_share=0.3, min_sharpness=4.0, min_aesthetic=8.0, min_quality=60, max_blockiness=0.3)
     )
     stage5: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512, 1024, 2048]))
     stage6: StageThresholds = field(

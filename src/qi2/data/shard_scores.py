@@ -171,7 +171,7 @@ def _forget_others(tasks: list[ShardTask], work: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for pattern in ("*.parquet", "*.json") for path in sorted(folder.glob(pattern)))
+    return (path for pattern in ("*.tar.parquet", "*.tar.json") for path in sorted(folder.glob(pattern)))
 
 
 def _models(paths: ModelPaths) -> str:

@@ -8,11 +8,11 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from PIL import Image, ImageOps
 
@@ -47,43 +47,32 @@ class Row:
     caption_kind: str = "general"
 
 
-class ShardWriter:
-    """Writes rows into ``shard-NNNN.tar`` files of ``shard_rows`` rows, and the sidecar when the block ends without an error."""
+class TarShards:
+    """Writes groups of files, which stay together, into ``shard-NNNN.tar`` files of ``size`` groups."""
 
-    def __init__(self, folder: Path, shard_rows: int = 4096) -> None:
-        self.folder, self.shard_rows = Path(folder), shard_rows
-        self._lines: list[dict[str, Any]] = []
+    def __init__(self, folder: Path, size: int = 4096) -> None:
+        self.folder, self.size = Path(folder), size
+        self.groups = 0
         self._file: BinaryIO | None = None
         self._shard = ""
 
-    def __enter__(self) -> "ShardWriter":
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
-        if kind is None:
-            self._write_sidecar()
 
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def add(self, row: Row) -> None:
-        """Append one row."""
-        if len(self._lines) % self.shard_rows == 0:
+    def add(self, files: Iterable[tuple[str, bytes]]) -> tuple[str, list[int]]:
+        """Append files (name, bytes); returns the shard and where the bytes of each begin."""
+        if self.groups % self.size == 0:
             self._next_shard()
-        offset = self._add_file(f"{row.id}.{row.extension}", row.data)
-        self._add_file(f"{row.id}.txt", (row.captions[0] if row.captions else "").encode())
-        width, height, form = header(row.data)
-        place = {"shard": self._shard, "offset": offset, "length": len(row.data)}
-        size = {"sha256": hashlib.sha256(row.data).hexdigest(), "width": width, "height": height, "format": form}
-        known = {name: getattr(row, name) for name in _FROM_ROW}
-        known |= {"captions": list(row.captions), "references": list(row.references)}
-        self._lines.append(known | place | size)
+        self.groups += 1
+        return self._shard, [self._add_file(name, data) for name, data in files]
 
     def _next_shard(self) -> None:
         self._close()
-        self._shard = f"shard-{len(self._lines) // self.shard_rows:04d}.tar"
+        self._shard = f"shard-{self.groups // self.size:04d}.tar"
         self._file = open(self.folder / self._shard, "wb")  # noqa: SIM115
 
     def _close(self) -> None:
@@ -104,12 +93,43 @@ class ShardWriter:
         self._file.write(data + bytes(-len(data) % tarfile.BLOCKSIZE))
         return offset
 
+
+class ShardWriter:
+    """Writes rows into tar shards of ``shard_rows`` rows, and the sidecar when the block ends without an error."""
+
+    def __init__(self, folder: Path, shard_rows: int = 4096) -> None:
+        self._shards = TarShards(folder, shard_rows)
+        self._lines: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "ShardWriter":
+        self._shards.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._shards.__exit__(kind, error, trace)
+        if kind is None:
+            self._write_sidecar()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, row: Row) -> None:
+        """Append one row."""
+        files = ((f"{row.id}.{row.extension}", row.data), (f"{row.id}.txt", (row.captions[0] if row.captions else "").encode()))
+        shard, offsets = self._shards.add(files)
+        width, height, form = header(row.data)
+        place = {"shard": shard, "offset": offsets[0], "length": len(row.data)}
+        size = {"sha256": hashlib.sha256(row.data).hexdigest(), "width": width, "height": height, "format": form}
+        known = {name: getattr(row, name) for name in _FROM_ROW}
+        known |= {"captions": list(row.captions), "references": list(row.references)}
+        self._lines.append(known | place | size)
+
     def _write_sidecar(self) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         fields = [(name, pa.list_(pa.string()) if name in _LISTS else pa.type_for_alias(_TYPES.get(name, "string"))) for name in COLUMNS]
-        pq.write_table(pa.Table.from_pylist(self._lines, pa.schema(fields)), self.folder / SIDECAR)
+        pq.write_table(pa.Table.from_pylist(self._lines, pa.schema(fields)), self._shards.folder / SIDECAR)
 
 
 class Sidecar:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qi2.core.errors import QI2Error
 from qi2.core.rng import key
 from qi2.data.curate_config import CurateConfig, StageThresholds, thresholds
 from qi2.data.filters.base import IMAGE, PAIR, REFERENCE, Filter
@@ -52,7 +53,8 @@ def run_stages(table: "pd.DataFrame", config: CurateConfig, seed: int) -> tuple[
         reason[entering] = first_reason(table[entering], limits)
         _check_references(table, reason)
         if limits.balance:
-            _balance(table, reason, limits.balance, seed)
+            for column in config.balance_over:
+                _balance(table, _category(table, column, limits), reason, limits.balance, seed)
             _check_references(table, reason)
         reason[(table["split"] == "heldout").to_numpy()] = HELDOUT
         funnel[name] = _summary(table, entering, reason, limits)
@@ -80,15 +82,29 @@ def _check_references(table: "pd.DataFrame", reason: np.ndarray) -> None:
             reason[row] = UNUSED
 
 
-def _balance(table: "pd.DataFrame", reason: np.ndarray, limit: float, seed: int) -> None:
-    """Keep at most ``limit`` times the usual count of kept targets per (role, kind); which ones is random but fixed.
+def _category(table: "pd.DataFrame", column: str, limits: StageThresholds) -> np.ndarray:
+    """What the distribution is balanced over: a column of the table, or the training ``side`` that a row fills."""
+    if column == "side":
+        return np.array([str(side) for side in sides_filled(table["short_side"], limits)])
+    if column not in table:
+        raise QI2Error(f"curate.balance_over names {column!r}, which is neither side nor a column: {', '.join(table.columns)}")
+    return table[column].fillna("").astype(str).to_numpy(dtype=str)
 
-    The usual count is that of the kind in which the median row stands, so that many rare kinds do not lower it.
+
+def sides_filled(short_side: "pd.Series", limits: StageThresholds) -> list[int]:
+    """The largest training side in px that each row fills, 0 for none."""
+    return [max((side for side in limits.sides or [] if side <= short), default=0) for short in short_side]
+
+
+def _balance(table: "pd.DataFrame", category: np.ndarray, reason: np.ndarray, limit: float, seed: int) -> None:
+    """Keep at most ``limit`` times the usual count of kept targets per (role, category); which ones is random but fixed.
+
+    The usual count is that of the category in which the median row stands, so that many rare ones do not lower it.
     """
     targets = kept(reason) & (table["role"] != REFERENCE).to_numpy()
-    groups = (table["role"].astype(str) + ":" + table["kind"].fillna("").astype(str)).to_numpy()
+    groups = np.char.add(np.char.add(table["role"].to_numpy(dtype=str), ":"), category)
     names, counts = np.unique(groups[targets].astype(str), return_counts=True)
-    if not len(names):
+    if len(names) < 2:  # one category alone is balanced
         return
     ascending = np.sort(counts)
     usual = ascending[np.searchsorted(np.cumsum(ascending), targets.sum() / 2)]
@@ -105,7 +121,7 @@ def _summary(table: "pd.DataFrame", entering: np.ndarray, reason: np.ndarray, li
     names, counts = np.unique(reason[entering & ~stay].astype(str), return_counts=True)
     rejected = dict(zip(names.tolist(), counts.tolist(), strict=True))
     order = [item.name for item in FILTERS] + [BAD_REFERENCE, UNUSED, BALANCE]
-    largest = [max((side for side in limits.sides or [] if side <= short), default=0) for short in table["short_side"][stay]]
+    largest = sides_filled(table["short_side"][stay], limits)
     return {
         "in": int(entering.sum()),
         "rejected": {name: rejected[name] for name in order if name in rejected},

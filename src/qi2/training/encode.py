@@ -31,15 +31,17 @@ STAGES = range(1, 7)
 BATCH = 128
 
 
-def encode(cfg: "Recipe", raw: Path, curated: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
-    """Write the encoded set of everything that any of the six manifests keeps."""
-    side, settings = Sidecar.load(raw), cfg.encode
+def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
+    """Write the encoded set of everything that any of the six data sets holds."""
+    settings = cfg.encode
+    sets = {stage: Sidecar.load(datasets / f"s{stage}") for stage in STAGES}
     if unknown := set(settings.edit_sizes) - set(settings.sizes):
         raise QI2Error(f"encode.edit_sizes has {sorted(unknown)}, which encode.sizes {settings.sizes} lacks; add it there")
-    rows = manifest_rows(curated, settings.kinds)
+    rows = samples({stage: side.table for stage, side in sets.items()}, settings.kinds)
     images = sorted({name for row in rows for name in (row["id"], *row["references"])})
     place = {name: i for i, name in enumerate(images)}
-    pictures = {size: [square(side.image(name), size) for name in images] for size in sorted(settings.sizes)}
+    held = {name: side for side in sets.values() for name in side.table["id"]}
+    pictures = {size: [square(held[name].image(name), size) for name in images] for size in sorted(settings.sizes)}
     latents = {size: encode_images(VAE.load(vae), pictures[size], f"encode images at {size} px") for size in sorted(settings.sizes)}
     prompts, table = encode_prompts(ConditionEncoder.load(vlm), rows, pictures, place, settings)
     with publish(out) as staging:
@@ -50,20 +52,20 @@ def encode(cfg: "Recipe", raw: Path, curated: Path, vlm: Path, vae: Path, out: P
     return metrics
 
 
-def manifest_rows(curated: Path, kinds: list[str]) -> list[dict[str, Any]]:
-    """Samples of the six manifests, each with the list of stages that keep it; references alone are no samples.
+def samples(tables: dict[int, pd.DataFrame], kinds: list[str]) -> list[dict[str, Any]]:
+    """Samples of the stages' tables, each with the list of stages that have it; references alone are no samples.
 
     ``kinds`` choose among the rows that we make ourselves; a user's rows have no kind and all come.
     """
     found: dict[str, dict[str, Any]] = {}
-    for stage in STAGES:
-        table = pd.read_parquet(curated / f"stage{stage}.parquet", columns=["id", "source", "task", "kind", "captions", "references"])
-        samples: list[dict[str, Any]] = table[table["task"] != "reference"].to_dict("records")  # type: ignore[assignment]
-        for row in samples:
+    for stage, table in tables.items():
+        columns = table[["id", "source", "task", "kind", "captions", "references"]]
+        rows: list[dict[str, Any]] = columns[table["task"] != "reference"].to_dict("records")  # type: ignore[assignment]
+        for row in rows:
             if not kinds or row["kind"] in kinds or row["source"] == "user":
                 found.setdefault(row["id"], {**row, "stages": []})["stages"].append(stage)
     if not found:
-        raise QI2Error(f"{curated}: the manifests keep no sample of the kinds {kinds or 'any'}; loosen the thresholds in curate, or encode.kinds")
+        raise QI2Error(f"the data sets have no sample of the kinds {kinds or 'any'}; loosen the thresholds in curate, or encode.kinds")
     return [found[name] for name in sorted(found)]
 
 
