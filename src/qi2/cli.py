@@ -63,6 +63,16 @@ def pages(args: argparse.Namespace) -> None:
     _save([sheet(args.kinds or list(KINDS), args.languages or drawable(folders), args.size, args.seed, folders)], args.out)
 
 
+def caption(args: argparse.Namespace) -> None:
+    """qi2 data caption RAW --model PATH --out DIR"""
+    from qi2.data.captions.command import caption_command
+    from qi2.data.captions.config import CaptionConfig
+
+    chosen = {name: getattr(args, name) for name in ("schemes", "languages", "lengths") if getattr(args, name)}
+    config = CaptionConfig(path=args.model, templates=args.templates, batch_size=args.batch_size, device=args.device, **chosen)
+    print("\n".join(caption_command(args.raw, config, args.out, args.facts, args.limit, args.evaluate)))
+
+
 def _save(images: Sequence, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
@@ -103,6 +113,20 @@ def build_parser() -> argparse.ArgumentParser:
     five.add_argument("--fonts", nargs="*", default=[], help="folders to look into beside the usual ones")
     five.add_argument("--out", type=Path, default=Path("pages.png"))
     five.set_defaults(run=pages)
+    six = data.add_parser("caption", help="captions by a Qwen3-VL for a folder that the stage ingest wrote; a run that was killed goes on")
+    six.add_argument("raw", type=Path, help="runs/SCALE/raw")
+    six.add_argument("--model", required=True, help="folder or hub id of a Qwen3-VL; or truth: exact captions of the world's scenes")
+    six.add_argument("--schemes", nargs="*", default=[], help="general, text, knowledge, structured; all by default")
+    six.add_argument("--languages", nargs="*", default=[], help="of general and knowledge captions, e.g. en de zh")
+    six.add_argument("--lengths", nargs="*", default=[], help="of general captions: short, medium, long")
+    six.add_argument("--facts", type=Path, help='lines {"id": ..., "facts": ...} for knowledge captions; by default what the sidecar knows')
+    six.add_argument("--templates", default="", help="folder of prompt templates that replace those of the same name")
+    six.add_argument("--evaluate", action="store_true", help="measure the captions against the world's scenes")
+    six.add_argument("--limit", type=int, default=0, help="rows to caption; 0: all")
+    six.add_argument("--batch-size", type=int, default=8)
+    six.add_argument("--device", default="cpu")
+    six.add_argument("--out", type=Path, default=Path("captions"))
+    six.set_defaults(run=caption)
     return parser
 
 

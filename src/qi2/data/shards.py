@@ -194,7 +194,8 @@ def read_image(folder: Path, row: Mapping[str, Any], least: int = 0) -> Image.Im
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # decoders raise almost anything on damaged bytes
-        raise QI2Error(f"image {row.get('id', '?')} in {Path(folder) / row['shard']} cannot be decoded: {error}; curate first") from error
+        reason = str(error).partition(" <_io.")[0]  # Pillow names the buffer by its address, which is another one every time
+        raise QI2Error(f"image {row.get('id', '?')} in {Path(folder) / row['shard']} cannot be decoded: {reason}; curate first") from error
 
 
 def region_json(region: tuple[tuple[int, int], ...] | str) -> str:
