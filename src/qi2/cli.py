@@ -63,6 +63,13 @@ def pages(args: argparse.Namespace) -> None:
     _save([sheet(args.kinds or list(KINDS), args.languages or drawable(folders), args.size, args.seed, folders)], args.out)
 
 
+def edits(args: argparse.Namespace) -> None:
+    """qi2 data edits --out FILE"""
+    from qi2.data.edits.sheet import bundled, sheet
+
+    _save([sheet(bundled(), args.kinds, args.size, args.seed)], args.out)
+
+
 def caption(args: argparse.Namespace) -> None:
     """qi2 data caption RAW --model PATH --out DIR"""
     from qi2.data.captions.command import caption_command
@@ -113,6 +120,12 @@ def build_parser() -> argparse.ArgumentParser:
     five.add_argument("--fonts", nargs="*", default=[], help="folders to look into beside the usual ones")
     five.add_argument("--out", type=Path, default=Path("pages.png"))
     five.set_defaults(run=pages)
+    seven = data.add_parser("edits", help="a sheet of the editing pairs that are made from photographs: references, target, mask, instruction")
+    seven.add_argument("--kinds", nargs="*", default=[])
+    seven.add_argument("--size", type=int, default=160)
+    seven.add_argument("--seed", type=int, default=0)
+    seven.add_argument("--out", type=Path, default=Path("edits.png"))
+    seven.set_defaults(run=edits)
     six = data.add_parser("caption", help="captions by a Qwen3-VL for a folder that the stage ingest wrote; a run that was killed goes on")
     six.add_argument("raw", type=Path, help="runs/SCALE/raw")
     six.add_argument("--model", required=True, help="folder or hub id of a Qwen3-VL; or truth: exact captions of the world's scenes")

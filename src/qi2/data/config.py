@@ -5,6 +5,7 @@ The report gives neither data nor sizes for these; every number here is ours.
 
 from dataclasses import dataclass, field
 
+from qi2.data.edits.config import PhotoEditsConfig
 from qi2.data.pages.config import PagesConfig
 
 
@@ -31,6 +32,7 @@ class DataConfig:
     photo_crops: int = 400  # of the training photographs, fewer where they have no further room
     photo_sizes: list[int] = field(default_factory=lambda: [128, 192, 256])  # sides of crops
     pages: PagesConfig = field(default_factory=PagesConfig)  # of text, in many languages
+    photo_edits: PhotoEditsConfig = field(default_factory=PhotoEditsConfig)  # exact edits of photographs
     heldout_images: int = 240  # of all scene kinds, in turn
     heldout_edits: int = 56
     heldout_crops: int = 64  # of photographs that training never sees

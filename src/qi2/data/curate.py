@@ -20,6 +20,7 @@ from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.executors import local
 from qi2.data.filters import exact, near
 from qi2.data.filters.models import ModelPaths, model_source
+from qi2.data.filters.pair import pair_columns
 from qi2.data.filters.registry import FILTERS
 from qi2.data.rejected import save_examples
 from qi2.data.shard_scores import Executor, score_rows
@@ -92,7 +93,7 @@ def score(
     passes = kept(first_reason(table, thresholds(config)["stage1"], others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
     table["near_duplicate_of"] = near.duplicate_of(table, passes, config)
-    return table.drop(columns="thumbnail"), peak
+    return table.assign(**pair_columns(table)).drop(columns="thumbnail"), peak
 
 
 def write_tables(table: "pd.DataFrame", config: CurateConfig, folder: Path) -> None:

@@ -19,6 +19,7 @@ from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data.config import DataConfig
+from qi2.data.edits.rows import Photograph, photo_edit_rows
 from qi2.data.pages.config import PagesConfig
 from qi2.data.pages.rows import page_row
 from qi2.data.photos import photo_crops
@@ -31,6 +32,7 @@ from qi2.data.world.sheet import sheet
 
 T = TypeVar("T", bound=Sized)
 CHUNK = 256  # items per task of a worker process
+PHOTOGRAPHS = ("photo", "user")  # sources
 FEW = 2000  # items below which starting processes costs more than it saves
 
 
@@ -50,7 +52,7 @@ def ingest(cfg: IngestConfig, out: Path, reporter: Reporter) -> None:
     with publish(out) as folder:
         with ShardWriter(folder, data.shard_rows) as writer:
             rows = _user_rows(data) if data.source else chain(_world_rows(data, cfg.seed), _photo_rows(data, cfg.seed), _page_rows(data, cfg.seed))
-            counts = _write(rows, writer)
+            counts = _write(chain(rows, _photo_edit_rows(data, cfg.seed, writer)), writer)
         if not len(writer):
             raise QI2Error("ingest found nothing to write; set data.source, or data.world_images above 0")
         (folder / "metrics.json").write_text(json.dumps(counts, indent=1))
@@ -110,6 +112,22 @@ def _photo_rows(data: DataConfig, seed: int) -> Iterator[Row]:
     for split, n in (("train", data.photo_crops), ("heldout", data.heldout_crops)):
         if n:
             yield from photo_crops(n, data.photo_sizes, seed, split)
+
+
+def _photo_edit_rows(data: DataConfig, seed: int, writer: ShardWriter) -> Iterator[Row]:
+    """Edits of the photographs that were written so far."""
+    config = data.photo_edits
+    if not config.count:
+        return
+    photos = [
+        Photograph(line["id"], partial(writer.image, line), next(iter(line["captions"]), ""), line["licence"], line["origin"], line["split"])
+        for line in writer.lines
+        if line["source"] in PHOTOGRAPHS and line["task"] == "t2i" and line["format"] and not line["opt_out"]
+    ]
+    with Progress("ingest: photo edits", config.count, "pair") as progress:
+        for row in photo_edit_rows(photos, config.count, seed, config.kinds, config.side):
+            yield row
+            progress.update(row.task == "ti2i")
 
 
 def _user_rows(data: DataConfig) -> Iterator[Row]:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +70,11 @@ class TarShards:
         self.groups += 1
         return self._shard, [self._add_file(name, data) for name, data in files]
 
+    def flush(self) -> None:
+        """Let readers see all that was added."""
+        if self._file:
+            self._file.flush()
+
     def _next_shard(self) -> None:
         self._close()
         self._shard = f"shard-{self.groups // self.size:04d}.tar"
@@ -112,6 +117,16 @@ class ShardWriter:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    @property
+    def lines(self) -> Sequence[Mapping[str, Any]]:
+        """The sidecar's lines so far."""
+        return self._lines
+
+    def image(self, line: Mapping[str, Any]) -> Image.Image:
+        """The picture of one of these lines, as `read_image` gives it."""
+        self._shards.flush()
+        return read_image(self._shards.folder, line)
 
     def add(self, row: Row) -> None:
         """Append one row."""

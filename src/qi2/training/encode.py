@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STAGES = range(1, 7)
 BATCH = 128
+OWN = ("user", "photo_edit")  # sources that come whatever kinds are chosen
 
 
 def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
@@ -55,14 +56,14 @@ def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, repor
 def samples(tables: dict[int, pd.DataFrame], kinds: list[str]) -> list[dict[str, Any]]:
     """Samples of the stages' tables, each with the list of stages that have it; references alone are no samples.
 
-    ``kinds`` choose among the rows that we make ourselves; a user's rows have no kind and all come.
+    ``kinds`` choose among the rows that we make ourselves; a user's rows, and the edits made of photographs, all come.
     """
     found: dict[str, dict[str, Any]] = {}
     for stage, table in tables.items():
         columns = table[["id", "source", "task", "kind", "captions", "references"]]
         rows: list[dict[str, Any]] = columns[table["task"] != "reference"].to_dict("records")  # type: ignore[assignment]
         for row in rows:
-            if not kinds or row["kind"] in kinds or row["source"] == "user":
+            if not kinds or row["kind"] in kinds or row["source"] in OWN:
                 found.setdefault(row["id"], {**row, "stages": []})["stages"].append(stage)
     if not found:
         raise QI2Error(f"the data sets have no sample of the kinds {kinds or 'any'}; loosen the thresholds in curate, or encode.kinds")
