@@ -88,12 +88,13 @@ def score(
     table = rows.assign(role=roles(rows)).reset_index(drop=True)
     scores, peak = score_rows(table, raw, paths, config, work, executor or local(config.workers))
     table = table.join(scores)
+    table = table.assign(**pair_columns(table))
     others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER))
     table["phash"] = near.hashes(table["thumbnail"])
     passes = kept(first_reason(table, thresholds(config)["stage1"], others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
     table["near_duplicate_of"] = near.duplicate_of(table, passes, config)
-    return table.assign(**pair_columns(table)).drop(columns="thumbnail"), peak
+    return table.drop(columns="thumbnail"), peak
 
 
 def write_tables(table: "pd.DataFrame", config: CurateConfig, folder: Path) -> None:

@@ -32,7 +32,8 @@ def _noise(side: int = 64) -> Image.Image:
 def test_filters_stand_in_the_report_order_after_opt_out() -> None:
     names = [item.name for item in FILTERS]
     stage1 = ["broken", "resolution", "exact_duplicate", "near_duplicate", "nsfw", "rotation", "entropy", "clip", "token_length"]
-    assert names == ["opt_out", *stage1, "quality", "aesthetic", "compression"]
+    pairs = ["pair_unchanged", "pair_spill", "pair_unrelated"]  # ours, of the edits that stage 2 adds
+    assert names == ["opt_out", *stage1, *pairs, "quality", "aesthetic", "compression"]
 
 
 def test_one_pass_measures_every_column_that_filters_read(photo: Image.Image) -> None:
