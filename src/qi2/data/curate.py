@@ -18,9 +18,8 @@ from qi2.data.buckets import bucket_columns
 from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.executors import local
-from qi2.data.filters import exact, near
+from qi2.data.filters import exact, near, pair
 from qi2.data.filters.models import ModelPaths, model_source
-from qi2.data.filters.pair import pair_columns
 from qi2.data.filters.registry import FILTERS
 from qi2.data.rejected import save_examples
 from qi2.data.shard_scores import Executor, score_rows
@@ -88,7 +87,7 @@ def score(
     table = rows.assign(role=roles(rows)).reset_index(drop=True)
     scores, peak = score_rows(table, raw, paths, config, work, executor or local(config.workers))
     table = table.join(scores)
-    table = table.assign(**pair_columns(table))
+    table[list(pair.COLUMNS)] = pair.columns(table)
     others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER))
     table["phash"] = near.hashes(table["thumbnail"])
     passes = kept(first_reason(table, thresholds(config)["stage1"], others))

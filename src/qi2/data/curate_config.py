@@ -16,9 +16,9 @@ class StageThresholds:
     sides: list[int] | None = None  # training sides in pixels; the shorter side of an image must reach the smallest
     max_aspect: float | None = None  # longer side / shorter side
     edits: bool | None = None  # admit edit pairs (TI2I)
-    min_pair_change: float | None = None  # edits: largest difference, 0..1, of what may change: below, nothing was done
-    max_pair_outside: float | None = None  # edits: mean difference, 0..1, of what may not change
-    min_pair_similarity: float | None = None  # edits: layout or colours in common with a reference, 0..1
+    min_pair_change: float | None = None  # edits: largest local difference, 0..1, of what may change: below, nothing was done
+    max_pair_outside: float | None = None  # edits: largest local difference, 0..1, of what may not change
+    min_pair_similarity: float | None = None  # edits: layout or colours in common with the first reference, -1..1
     ti2i_share: float | None = None  # share of edits in what the stage's weights draw, 0..1 (Table 2)
     synthetic: bool | None = None  # admit synthetic rows (see CurateConfig)
     exact_duplicates: bool | None = None  # reject all but the best of identical pictures
@@ -82,7 +82,7 @@ class CurateConfig:
         )
     )
     stage2: StageThresholds = field(
-        default_factory=lambda: StageThresholds(edits=True, ti2i_share=0.1, min_pair_change=0.03, max_pair_outside=0.02, min_pair_similarity=0.15)
+        default_factory=lambda: StageThresholds(edits=True, ti2i_share=0.1, min_pair_change=0.01, max_pair_outside=0.06, min_pair_similarity=0.25)
     )
     stage3: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512], synthetic=True))
     stage4: StageThresholds = field(

@@ -125,7 +125,7 @@ def _photo_edit_rows(data: DataConfig, seed: int, writer: ShardWriter) -> Iterat
         if line["source"] in PHOTOGRAPHS and line["task"] == "t2i" and line["format"] and not line["opt_out"]
     ]
     with Progress("ingest: photo edits", config.count, "pair") as progress:
-        for row in photo_edit_rows(photos, config.count, seed, config.kinds, config.side):
+        for row in photo_edit_rows(photos, config.count, seed, config.kinds, config.side, config.square):
             yield row
             progress.update(row.task == "ti2i")
 

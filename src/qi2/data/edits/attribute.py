@@ -11,8 +11,8 @@ HUES = {"red": 0, "orange": 28, "yellow": 55, "green": 120, "turquoise": 180, "b
 NEW_HUES = ("red", "green", "blue", "purple")  # look like their name when dark, too
 LEAST_HUE_STEP = 70  # degrees between the old colour and the new one
 SATURATED = (0.25, 0.4)  # below the first a pixel stays, from the second on it takes the new hue fully
-SHARE = (0.03, 0.6)  # of the picture that the colour may cover
-LEAST_COLOUR = 0.15  # mean saturation of a picture that is worth colourising
+SHARE = (0.03, 0.8)  # of the picture that the colour may cover
+LEAST_COLOUR = 0.06  # mean of the largest channel less the smallest, of full scale, of a picture that is worth colourising
 RECOLOUR = (
     "make the {old} parts {new}",
     "change the colour of everything {old} to {new}",
@@ -86,7 +86,7 @@ def grey(image: Image.Image) -> Image.Image:
 
 
 def _colourful(image: Image.Image) -> bool:
-    return float(floats(image.convert("HSV"))[..., 1].mean()) / 255 >= LEAST_COLOUR
+    return float(np.ptp(floats(image), axis=-1).mean()) / 255 >= LEAST_COLOUR
 
 
 def _monochrome(given: Given) -> Change | None:

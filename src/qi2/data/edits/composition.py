@@ -6,7 +6,7 @@ from qi2.data.edits.base import NOTHING, Change, Given, Operation, covered, say
 from qi2.data.edits.cut import Cut, cut_out, draw_cut, on_plain
 
 INSET = (0.26, 0.36)  # sides of the inserted part, of the picture's
-PART = (0.4, 0.7)  # sides of the part that is cut out of the second photograph, of its own
+PART = (0.5, 0.9)  # sides of the part that is cut out of the second photograph, of the largest that fits
 INSERT = (
     "put the object of the second image at the {place} of the first image",
     "insert the {shape} of the second image into the first image at the {place}",
@@ -33,7 +33,7 @@ def _inset(given: Given) -> tuple[Image.Image, Cut, Image.Image] | None:
         return None
     cut = draw_cut(given.rng, given.photo.size, INSET)
     width, height = cut.box[2] - cut.box[0], cut.box[3] - cut.box[1]
-    part, alpha = cut_out(ImageOps.fit(given.other, given.photo.size), given.rng, cut.shape, PART)
+    part, alpha = cut_out(given.other, given.rng, cut.shape, PART, width / height)
     canvas = Image.new("RGB", given.photo.size)
     canvas.paste(part.resize((width, height), Image.Resampling.BOX), cut.box)
     return Image.composite(canvas, given.photo, cut.alpha), cut, on_plain(part, alpha)

@@ -9,4 +9,5 @@ class PhotoEditsConfig:
 
     count: int = 0
     side: int = 256  # px of the longer side at most
+    square: bool = True  # of their centred squares, as training cuts them: places in instructions stay true
     kinds: dict[str, float] = field(default_factory=dict)  # relative (see registry.OPERATIONS); all alike where none is named

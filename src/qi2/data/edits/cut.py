@@ -56,9 +56,13 @@ def shape_alpha(shape: str, size: tuple[int, int], box: Box) -> Image.Image:
     return alpha
 
 
-def cut_out(photo: Image.Image, rng: Rng, shape: str, share: tuple[float, float]) -> tuple[Image.Image, Image.Image]:
-    """A part of the photograph around its middle, RGB, and the coverage of the shape that it is cut by, of the same size."""
-    width, height = (round(side * rng.uniform(*share)) for side in photo.size)
+def cut_out(photo: Image.Image, rng: Rng, shape: str, share: tuple[float, float], aspect: float) -> tuple[Image.Image, Image.Image]:
+    """A part of the photograph around its middle, RGB, and the coverage of the shape that it is cut by, of the same size.
+
+    ``share``: range of the part's sides relative to the largest part of this ``aspect`` (width / height) that fits.
+    """
+    largest = min(photo.width / aspect, photo.height) * float(rng.uniform(*share))
+    width, height = max(8, round(largest * aspect)), max(8, round(largest))
     left, top = ((side - own) * rng.uniform(0.35, 0.65) for side, own in zip(photo.size, (width, height), strict=True))
     part = photo.crop((int(left), int(top), int(left) + width, int(top) + height))
     return part, shape_alpha(shape, part.size, (0, 0, width, height))

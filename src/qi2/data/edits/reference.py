@@ -13,7 +13,7 @@ PHRASES = (
 
 
 def _generate(given: Given) -> Change:
-    part, alpha = cut_out(given.photo, given.rng, pick(given.rng, SHAPES), PART)
+    part, alpha = cut_out(given.photo, given.rng, pick(given.rng, SHAPES), PART, given.photo.width / given.photo.height)
     return Change((on_plain(part, alpha),), given.photo, everywhere(given.photo), say(PHRASES, {"caption": given.caption}))
 
 

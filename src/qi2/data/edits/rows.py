@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
@@ -33,11 +33,14 @@ class Photograph:
     split: str = "train"
 
 
-def photo_edit_rows(photos: Iterable[Photograph], n: int, seed: int, mix: Mapping[str, float] | None = None, side: int = 256, first: int = 0) -> Iterator[Row]:
+def photo_edit_rows(
+    photos: Iterable[Photograph], n: int, seed: int, mix: Mapping[str, float] | None = None, side: int = 256, square: bool = False, first: int = 0
+) -> Iterator[Row]:
     """Rows of the edits number ``first`` to ``first + n``, references before their target, as PNG of at most ``side`` px.
 
     Edits take the photographs in turn; a second photograph comes from the same split. ``mix``: relative weights of kinds (all alike
-    without). An edit depends on the photographs, the seed and its number alone, so any process may make any part; fewer than ``n``
+    without). ``square``: photographs are cut to their centred square first, so that places stay true where training cuts them so.
+    An edit depends on the photographs, the seed and its number alone, so any process may make any part; fewer than ``n``
     come where no tried kind applies or a photograph cannot be decoded. Raises QI2Error for unknown kinds.
     """
     weights = _weights(mix)
@@ -52,7 +55,7 @@ def photo_edit_rows(photos: Iterable[Photograph], n: int, seed: int, mix: Mappin
         drawn = fellows[int(rng.integers(len(fellows)))]
         other = None if drawn is photo else drawn
         with suppress(QI2Error):  # one of the two cannot be decoded, which curation reports
-            if (edit := _draw(photo, other, weights, rng, side)) is not None:
+            if (edit := _draw(photo, other, weights, rng, side, square)) is not None:
                 yield from _rows(f"photoedit-{index:06d}", edit, photo, other, rng)
 
 
@@ -65,19 +68,24 @@ def _weights(mix: Mapping[str, float] | None) -> dict[str, float]:
     return weights
 
 
-def _draw(photo: Photograph, other: Photograph | None, weights: Mapping[str, float], rng: np.random.Generator, side: int) -> PhotoEdit | None:
+def _draw(photo: Photograph, other: Photograph | None, weights: Mapping[str, float], rng: np.random.Generator, side: int, square: bool) -> PhotoEdit | None:
     """The first edit that works out, of kinds drawn by weight without repetition."""
     kinds, shares = list(weights), np.array(list(weights.values()))
-    whole, second = photo.load(), None
+    whole, second = _loaded(photo, square), None
     for kind in rng.choice(kinds, min(KINDS_TRIED, len(kinds)), replace=False, p=shares / shares.sum()).tolist():
         operation = OPERATIONS[kind]
         if operation.two and other is not None and second is None:
-            second = shrunk(other.load(), SECOND * side)
+            second = shrunk(_loaded(other, square), SECOND * side)
         edit = make_edit(shrunk(whole, operation.detail * side), second if operation.two else None, photo.caption, rng, kind)
         if edit is not None:
             references = tuple(shrunk(image, side) for image in edit.references)
             return PhotoEdit(kind, references, shrunk(edit.target, side), edit.instructions, _shrunk_mask(edit, side))
     return None
+
+
+def _loaded(photo: Photograph, square: bool) -> Image.Image:
+    image = photo.load()
+    return ImageOps.fit(image, (min(image.size),) * 2) if square else image
 
 
 def shrunk(image: Image.Image, side: int) -> Image.Image:

@@ -108,7 +108,7 @@ def _outpaint(given: Given) -> Change:
 OPERATIONS = (
     Operation("to_edges", "structure", _to_edges, shares=NOTHING),
     Operation("from_edges", "structure", _from_edges, captioned=True, shares=NOTHING),
-    Operation("from_layout", "structure", _from_layout, captioned=True, faint=True),
+    Operation("from_layout", "structure", _from_layout, captioned=True, shares=COLOURS, faint=True),
     Operation("zoom", "structure", _zoom, detail=2, shares=COLOURS),
     Operation("turn", "structure", _turn, shares=COLOURS),
     Operation("outpaint", "structure", _outpaint),

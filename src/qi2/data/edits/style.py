@@ -17,7 +17,9 @@ PHRASES = (
 )
 SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
 PIXELS = 40  # blocks along the longer side of pixel art
+DOT = 0.6  # radius of a black dot, of the distance between dots: they just touch
 DOTS = 48  # dots along the longer side of a halftone
+LEAST_CONTRAST = 0.5  # of the photograph's, or the style has lost what the photograph showed
 
 
 def pencil(image: Image.Image) -> Image.Image:
@@ -60,7 +62,7 @@ def halftone(image: Image.Image) -> Image.Image:
     across = ((np.arange(image.width) + 0.5) * columns / image.width) % 1 - 0.5
     down = ((np.arange(image.height) + 0.5) * rows / image.height) % 1 - 0.5
     distance = np.hypot(down[:, None], across[None])
-    radius = np.sqrt(1 - np.asarray(light, np.float32) / 255) * 0.71
+    radius = np.sqrt(1 - np.asarray(light, np.float32) / 255) * DOT
     return picture(255 * np.clip((distance - radius) * step + 0.5, 0, 1))
 
 
@@ -82,13 +84,20 @@ STYLES: dict[str, tuple[str, Callable[[Image.Image], Image.Image]]] = {
     "halftone": ("a halftone print of black dots", halftone),
     "cartoon": ("a cartoon with dark outlines", cartoon),
 }
+REDRAWN = ("pencil_sketch", "halftone")  # strokes and dots, whose edges need not be those of the photograph
 
 
-def _apply(style: str, how: Callable[[Image.Image], Image.Image], given: Given) -> Change:
+def _apply(style: str, how: Callable[[Image.Image], Image.Image], given: Given) -> Change | None:
     target = how(given.photo)
+    if _contrast(target) < LEAST_CONTRAST * _contrast(given.photo):
+        return None
     return Change((given.photo,), target, everywhere(target), say(PHRASES, {"style": style}))
 
 
+def _contrast(image: Image.Image) -> float:
+    return float(np.asarray(image.convert("L"), np.float32).std())
+
+
 OPERATIONS = tuple(
-    Operation(kind, "style", partial(_apply, style, how), shares=NOTHING if how is pencil else LAYOUT) for kind, (style, how) in STYLES.items()
-)  # of a 32 px thumbnail only the lines stay, so a sketch may share nothing with its photograph
+    Operation(kind, "style", partial(_apply, style, how), shares=NOTHING if kind in REDRAWN else LAYOUT) for kind, (style, how) in STYLES.items()
+)

@@ -14,7 +14,7 @@ COLOURS = (
 )
 LIGHT = (
     "give the first image the brightness and contrast of the second",
-    "light the first image like the second one, without changing its colours",
+    "light the first image like the second one",
     "match the exposure of the first image to that of the second",
     "make the first image as bright and as contrasty as the second",
 )

@@ -16,7 +16,7 @@ WORDS = (
 PLATES = {"white": ("black", "red", "blue"), "black": ("white", "yellow"), "yellow": ("black", "blue"), "blue": ("white", "yellow")}
 INKS = {"black": (15, 15, 15), "white": (250, 250, 250), "red": (200, 20, 20), "blue": (20, 50, 170), "yellow": (250, 215, 30)}
 HEIGHT = (0.075, 0.12)  # of capitals, of the shorter side
-LEAST_HEIGHT = 9  # px: below, letters are hard to read
+LEAST_HEIGHT = 9.0  # px: below, letters are hard to read
 ADD = (
     'add the text "{new}" in {ink} letters on a {plate} plate at the {place}',
     'write "{new}" in {ink} on a {plate} plate at the {place}',
@@ -74,7 +74,7 @@ class _Plate:
 
 def _plate(size: tuple[int, int], rng: Rng, *texts: str) -> _Plate | None:
     """A plate that holds the longest of the texts; None where legible letters do not fit."""
-    height = min(size) * float(rng.uniform(*HEIGHT))
+    height = max(LEAST_HEIGHT, min(size) * float(rng.uniform(*HEIGHT)))
     widest = max(len(text) for text in texts) * height
     height *= min(1.0, 0.85 * size[0] / widest)
     if height < LEAST_HEIGHT:

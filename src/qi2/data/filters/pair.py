@@ -1,79 +1,143 @@
-"""Consistency of editing pairs: what should change changes, what should stay stays, and both pictures have something to do with each other.
+"""Consistency of editing pairs: what should change does, what should stay does, and both pictures belong together.
 
-Judged by the 32x32 thumbnails that duplicates are found with, so it costs no decode. The report (2.1) names the edits, not their checks; all of
-this is ours. Kinds that we make and know to be too faint for thumbnails, or to share nothing between the pictures, are exempt from what they
-cannot pass; a user's kinds are not.
+The report wants edit data that is consistent but names no operator (2.1, 2.3, stage 2); these are ours. All is read from the
+thumbnails that near-duplicate detection keeps anyway, so it costs no decode: changes finer than a 32nd of the picture are not seen,
+and kinds whose change may be that fine are not asked for one.
 """
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qi2.data.curate_config import StageThresholds
-from qi2.data.edits.base import NOTHING
+from qi2.data.edits.base import COLOURS, LAYOUT, NOTHING
 from qi2.data.edits.mask import decode_mask
 from qi2.data.edits.registry import OPERATIONS
 from qi2.data.filters.alignment import SIDE, unpack
 from qi2.data.filters.base import PAIR, Filter, outside
 from qi2.data.world.edits import FAMILIES
-from qi2.data.world.scene import Scene
+from qi2.data.world.scene import Cell
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ASPECT = 0.05  # largest difference of the logarithm of width / height between pictures that are compared place by place
-LEAST = 16  # cells of the thumbnail that must stay, for a mean over them to say anything
-BINS = 4  # per channel, of the colour histogram
-FAINT = {name for name, operation in OPERATIONS.items() if operation.faint} | {"restore", "text_recolour"}
-UNLIKE = {name for name, operation in OPERATIONS.items() if operation.shares == NOTHING}
-UNLIKE |= {name for name, family in FAMILIES.items() if family in ("structure", "reference", "subject")}
+COLUMNS = ("pair_change", "pair_outside", "pair_similarity")
+CHUNK = 2048  # pairs at once
+ASPECT = 0.05  # largest difference of the logarithm of width / height at which places in both pictures correspond
+FLAT = 1e-3  # standard deviation of edges below which a picture has none
+BINS = 4  # per channel of the colour histogram
+EITHER = "either"
+UNLIKE = ("structure", "reference", "subject")  # families of the world's edits whose pictures share nothing
+SHARES = {
+    "background": LAYOUT,
+    **{kind: NOTHING for kind, family in FAMILIES.items() if family in UNLIKE},
+    **{kind: operation.shares for kind, operation in OPERATIONS.items()},
+}  # all other kinds: either
+FAINT = frozenset(kind for kind, operation in OPERATIONS.items() if operation.faint) | {"restore"}
 
 
-def pair_columns(table: "pd.DataFrame") -> dict[str, np.ndarray]:
-    """``pair_change``: largest difference 0..1 of any place that may change; ``pair_outside``: mean difference 0..1 of those that may not;
-    ``pair_similarity`` 0..1: the better one of layout and colours in common with any reference. NaN where it does not apply.
+def columns(table: "pd.DataFrame") -> "pd.DataFrame":
+    """``COLUMNS`` for every row, indexed like ``table`` (role, id, kind, references, region, scene, aspect, thumbnail).
 
-    table: sidecar and score columns with ``thumbnail``, of all rows.
+    ``pair_change``: the largest mean difference over 3x3 thumbnail pixels between an edit and its first reference where the edit may
+    change, 0..1. ``pair_outside``: the same where it may not, at least one thumbnail pixel from the border. ``pair_similarity``: of
+    edits that may change everywhere, the correlation of edges (-1..1) or the overlap of colour histograms (0..1), or the larger one,
+    as the kind asks. NaN where a figure does not apply, as at all rows that are no pairs.
     """
-    found = {name: np.full(len(table), np.nan) for name in ("pair_change", "pair_outside", "pair_similarity")}
-    place = {name: row for row, name in enumerate(table["id"])}
-    thumbnails, aspect = table["thumbnail"].to_numpy(object), np.log(table["aspect"].to_numpy(float))
-    kinds, regions, scenes, references = (table[name].to_numpy(object) for name in ("kind", "region", "scene", "references"))
-    for row in np.flatnonzero((table["role"] == PAIR).to_numpy() & table["thumbnail"].notna().to_numpy()):
-        others = [place[name] for name in references[row] if name in place and thumbnails[place[name]] is not None]
-        if not others:
-            continue
-        target, *given = unpack([thumbnails[row], *(thumbnails[other] for other in others)]).astype(np.float32) / 255
-        if kinds[row] not in UNLIKE:
-            found["pair_similarity"][row] = max(similarity(target, picture) for picture in given)
-        if abs(aspect[row] - aspect[others[0]]) > ASPECT:
-            continue
-        difference = np.abs(target - given[0]).max(0)
-        changes = _may_change(regions[row], scenes[row])
-        if kinds[row] not in FAINT:
-            found["pair_change"][row] = difference[changes].max()
-        if (~changes).sum() >= LEAST:
-            found["pair_outside"][row] = difference[~changes].mean()
-    return found
+    import pandas as pd
+
+    values = np.full((len(table), len(COLUMNS)), np.nan)
+    targets, references = _pairs(table)
+    for start in range(0, len(targets), CHUNK):
+        part = targets[start : start + CHUNK]
+        values[part] = _measure(table.iloc[part], table.iloc[references[start : start + CHUNK]])
+    return pd.DataFrame(values, index=table.index, columns=list(COLUMNS))
 
 
-def similarity(one: np.ndarray, other: np.ndarray) -> float:
-    """0..1 for pictures (3, H, W) of 0..1: the correlation of their luminance, or what their colour histograms have in common."""
-    first, second = (picture.mean(0) - picture.mean() for picture in (one, other))
-    layout = float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum() + 1e-9))
-    return max(layout, float(np.minimum(_histogram(one), _histogram(other)).sum()))
+def _pairs(table: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray]:
+    """Positions of edits and of their first references, where both were decoded."""
+    given = table["thumbnail"].notna().to_numpy()
+    place = {name: row for row, name in enumerate(table["id"]) if given[row]}
+    names = table["references"].to_numpy()
+    rows = [row for row in np.flatnonzero((table["role"] == PAIR).to_numpy() & given) if len(names[row]) and names[row][0] in place]
+    return np.array(rows, int), np.array([place[names[row][0]] for row in rows], int)
 
 
-def _histogram(picture: np.ndarray) -> np.ndarray:
-    levels = np.minimum((picture * BINS).astype(int), BINS - 1)
-    return np.bincount((levels[0] * BINS + levels[1]).ravel() * BINS + levels[2].ravel(), minlength=BINS**3) / levels[0].size
+def _measure(edits: "pd.DataFrame", references: "pd.DataFrame") -> np.ndarray:
+    """(P, 3): the columns of pairs."""
+    after, before = (unpack(list(part["thumbnail"])).astype(np.float32) / 255 for part in (edits, references))
+    difference = np.abs(after - before).mean(1)
+    change = np.stack([_mask(*row) for row in zip(edits["region"], edits["scene"], strict=True)])
+    keep = ~_grown(change)
+    keep &= (np.abs(np.log(edits["aspect"].to_numpy(float) / references["aspect"].to_numpy(float))) <= ASPECT)[:, None, None]
+    bound = keep.any((1, 2))
+    faint = edits["kind"].isin(FAINT).to_numpy()
+    shares = np.array([SHARES.get(kind, EITHER) for kind in edits["kind"]])
+    return np.stack(
+        [
+            np.where(faint, np.nan, _local(difference * change).max((1, 2))),
+            np.where(bound, _local(difference * keep).max((1, 2)), np.nan),
+            np.where(bound, np.nan, similarity(after, before, shares)),
+        ],
+        axis=1,
+    )
 
 
-def _may_change(region: str | None, scene: str | None) -> np.ndarray:
-    """bool (32, 32): the region and one cell around it, which the thumbnail blurs into."""
-    grid = Scene.from_json(scene).grid if scene and region and region.startswith("[") else (2, 2)
-    marked = np.pad(np.asarray(decode_mask(region, (SIDE, SIDE), grid)) > 0, 1)
-    return np.logical_or.reduce([marked[y : y + SIDE, x : x + SIDE] for y in range(3) for x in range(3)])
+def similarity(after: np.ndarray, before: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """What pictures (P, 3, 32, 32; 0..1) have in common by what their kind ``shares``; NaN where that is nothing."""
+    layout, colours = _edge_correlation(after, before), _colour_overlap(after, before)
+    chosen = np.select([shares == LAYOUT, shares == COLOURS, shares == EITHER], [layout, colours, np.fmax(layout, colours)], np.nan)
+    return np.where(shares == NOTHING, np.nan, chosen)
+
+
+def _mask(region: str | None, scene: str | None) -> np.ndarray:
+    """bool (32, 32): which thumbnail pixels may change."""
+    grid: Cell = tuple(json.loads(scene).get("grid", (2, 2))) if scene else (2, 2)
+    return np.asarray(decode_mask(region, (SIDE, SIDE), grid)) > 0
+
+
+def _grown(masks: np.ndarray) -> np.ndarray:
+    """Masks (P, 32, 32) and the pixels beside them: thumbnails do not cut pixels exactly."""
+    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
+    rows = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    return np.asarray(rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:])
+
+
+def _local(values: np.ndarray) -> np.ndarray:
+    """Means over 3x3 neighbours of (P, 32, 32), the picture's rim repeated."""
+    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return np.asarray((rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9)
+
+
+def _edge_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Correlation (P,) of where edges are, whatever their colours; NaN where a picture has none."""
+    one, two = _edges(first), _edges(second)
+    scale = one.std(1) * two.std(1)
+    product = ((one - one.mean(1, keepdims=True)) * (two - two.mean(1, keepdims=True))).mean(1)
+    return np.where((one.std(1) > FLAT) & (two.std(1) > FLAT), product / np.maximum(scale, FLAT**2), np.nan)
+
+
+def _edges(images: np.ndarray) -> np.ndarray:
+    """(P, 1024): the steepest channel's slope."""
+    down, right = np.gradient(images, axis=(2, 3))
+    return np.asarray(np.hypot(down, right).max(1).reshape(len(images), -1))
+
+
+def _colour_overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Overlap (P,) of the colour histograms, 0..1; each pixel counts as its nearest of 4x4x4 colours and a little as their neighbours."""
+    one, two = _histograms(first), _histograms(second)
+    return np.asarray(np.minimum(one, two).sum(1))
+
+
+def _histograms(images: np.ndarray) -> np.ndarray:
+    """(P, 64): soft counts, which sum to 1."""
+    centres = np.arange(BINS, dtype=np.float32) / (BINS - 1)
+    weights = np.clip(1 - np.abs(images[..., None] - centres) * (BINS - 1), 0, 1).reshape(len(images), 3, -1, BINS)
+    red, green, blue = weights[:, 0], weights[:, 1], weights[:, 2]
+    counts = np.einsum("pna,pnb,pnc->pabc", red, green, blue, optimize=True)
+    return np.asarray(counts.reshape(len(images), -1) / images[0, 0].size)
 
 
 def _unchanged(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
@@ -88,6 +152,8 @@ def _unrelated(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return outside(table["pair_similarity"], limits.min_pair_similarity, None)
 
 
-UNCHANGED = Filter("pair_unchanged", (PAIR,), (), _unchanged)
-SPILL = Filter("pair_spill", (PAIR,), (), _spill)
-UNRELATED = Filter("pair_unrelated", (PAIR,), (), _unrelated)
+FILTERS = (
+    Filter("pair_unchanged", (PAIR,), ("pair_change",), _unchanged),
+    Filter("pair_spill", (PAIR,), ("pair_outside",), _spill),
+    Filter("pair_unrelated", (PAIR,), ("pair_similarity",), _unrelated),
+)
