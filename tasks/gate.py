@@ -40,11 +40,11 @@ def check_curated(runs: Path, scale: str) -> GateResult:
     runs = Path(runs)
     funnel = _funnel(runs)
     tables = {name: _manifest(runs, name) for name in funnel}
-    suites = {name: (tables[name], _stage_suite(stage["thresholds"])) for name, stage in funnel.items()}
+    suites = {name: (tables[name], stage_suite(stage["thresholds"])) for name, stage in funnel.items()}
     suites["funnel"] = (_survival(funnel, tables), _funnel_suite())
     suites["split"] = (_heldout(runs, tables), _split_suite())
     docs = runs / "data_docs"
-    failures = _validate(scale, suites, docs)
+    failures = validate(scale, suites, docs)
     return GateResult(not failures, docs / "index.html", tuple(failures))
 
 
@@ -56,10 +56,13 @@ def _funnel(runs: Path) -> dict[str, Any]:
 
 
 def _manifest(runs: Path, stage: str) -> "pd.DataFrame":
-    """The stage's rows with what the expectations look at beyond the file's columns."""
     import pandas as pd
 
-    table = pd.read_parquet(runs / "curated" / f"{stage}.parquet")
+    return stage_table(pd.read_parquet(runs / "curated" / f"{stage}.parquet"))
+
+
+def stage_table(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A stage's rows with what the expectations look at beyond the manifest's columns."""
     ids = set(table["id"])
     target = table["role"] != "reference"
     return table.assign(
@@ -93,7 +96,8 @@ def _heldout(runs: Path, tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame"
     return rows.assign(seen_in_training=leaked.fillna(False).astype(bool), known_id=rows["id"].isin(train["id"]))
 
 
-def _stage_suite(limits: Mapping[str, Any]) -> list[Any]:
+def stage_suite(limits: Mapping[str, Any]) -> list[Any]:
+    """The expectations of one stage's rows."""
     from great_expectations import expectations as gxe
     from great_expectations.expectations.row_conditions import Column
 
@@ -140,7 +144,7 @@ def _split_suite() -> list[Any]:
     return [gxe.ExpectColumnValuesToBeInSet(column=name, value_set=[False]) for name in ("seen_in_training", "known_id")]
 
 
-def _validate(scale: str, suites: "Mapping[str, tuple[pd.DataFrame, list[Any]]]", docs: Path) -> list[str]:
+def validate(scale: str, suites: "Mapping[str, tuple[pd.DataFrame, list[Any]]]", docs: Path) -> list[str]:
     """Run every suite, write the Data Docs, and describe what failed."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx

@@ -75,9 +75,9 @@ def caption(args: argparse.Namespace) -> None:
     from qi2.data.captions.command import caption_command
     from qi2.data.captions.config import CaptionConfig
 
-    chosen = {name: getattr(args, name) for name in ("schemes", "languages", "lengths") if getattr(args, name)}
-    config = CaptionConfig(path=args.model, templates=args.templates, batch_size=args.batch_size, device=args.device, **chosen)
-    print("\n".join(caption_command(args.raw, config, args.out, args.facts, args.limit, args.evaluate)))
+    named = ("schemes", "languages", "lengths", "text_variants", "one_each", "templates", "batch_size", "max_tokens", "retries", "seed", "device")
+    config = CaptionConfig(path=args.model, **{name: getattr(args, name) for name in named if getattr(args, name) is not None})
+    print(caption_command(args.raw, config, args.out, args.facts, args.limit, args.evaluate))
 
 
 def _save(images: Sequence, out: Path) -> None:
@@ -120,27 +120,34 @@ def build_parser() -> argparse.ArgumentParser:
     five.add_argument("--fonts", nargs="*", default=[], help="folders to look into beside the usual ones")
     five.add_argument("--out", type=Path, default=Path("pages.png"))
     five.set_defaults(run=pages)
-    seven = data.add_parser("edits", help="a sheet of the editing pairs that are made from photographs: references, target, mask, instruction")
-    seven.add_argument("--kinds", nargs="*", default=[])
-    seven.add_argument("--size", type=int, default=160)
-    seven.add_argument("--seed", type=int, default=0)
-    seven.add_argument("--out", type=Path, default=Path("edits.png"))
-    seven.set_defaults(run=edits)
-    six = data.add_parser("caption", help="captions by a Qwen3-VL for a folder that the stage ingest wrote; a run that was killed goes on")
-    six.add_argument("raw", type=Path, help="runs/SCALE/raw")
-    six.add_argument("--model", required=True, help="folder or hub id of a Qwen3-VL; or truth: exact captions of the world's scenes")
-    six.add_argument("--schemes", nargs="*", default=[], help="general, text, knowledge, structured; all by default")
-    six.add_argument("--languages", nargs="*", default=[], help="of general and knowledge captions, e.g. en de zh")
-    six.add_argument("--lengths", nargs="*", default=[], help="of general captions: short, medium, long")
-    six.add_argument("--facts", type=Path, help='lines {"id": ..., "facts": ...} for knowledge captions; by default what the sidecar knows')
-    six.add_argument("--templates", default="", help="folder of prompt templates that replace those of the same name")
-    six.add_argument("--evaluate", action="store_true", help="measure the captions against the world's scenes")
-    six.add_argument("--limit", type=int, default=0, help="rows to caption; 0: all")
-    six.add_argument("--batch-size", type=int, default=8)
-    six.add_argument("--device", default="cpu")
-    six.add_argument("--out", type=Path, default=Path("captions"))
-    six.set_defaults(run=caption)
+    six = data.add_parser("edits", help="a sheet of the editing pairs that are made from photographs: references, target, mask, instruction")
+    six.add_argument("--kinds", nargs="*", default=[])
+    six.add_argument("--size", type=int, default=160)
+    six.add_argument("--seed", type=int, default=0)
+    six.add_argument("--out", type=Path, default=Path("edits.png"))
+    six.set_defaults(run=edits)
+    _caption_command(data)
     return parser
+
+
+def _caption_command(data: "argparse._SubParsersAction") -> None:
+    """What is left out keeps the default of CaptionConfig."""
+    parser = data.add_parser("caption", help="caption the shards that ingest wrote with a Qwen3-VL, or exactly where the scene is known")
+    parser.add_argument("raw", type=Path, metavar="RAW", help="folder with sidecar.parquet, e.g. runs/tiny/raw")
+    parser.add_argument("--model", required=True, help="folder or hub id of a Qwen3-VL, or truth for exact captions of the world's scenes")
+    parser.add_argument("--out", type=Path, required=True, help="folder for captions.parquet and metrics.json")
+    for name, text in (("schemes", "general text knowledge structured"), ("languages", "en de zh ..."), ("lengths", "short medium long")):
+        parser.add_argument(f"--{name}", nargs="+", help=text)
+    parser.add_argument("--text-variants", nargs="+", help="plain slide comic poster education, or own templates text.NAME.txt")
+    parser.add_argument("--one-each", action="store_true", default=None, help="one language, length and variant per row, drawn by its id")
+    parser.add_argument("--templates", help="folder of prompt templates that replace those of the same name")
+    parser.add_argument("--facts", type=Path, help='lines of {"id": ..., "facts": ...} for knowledge captions; else the row\'s own caption and origin')
+    parser.add_argument("--limit", type=int, default=0, help="rows to caption; 0: all")
+    parser.add_argument("--evaluate", action="store_true", help="measure the captions of rows whose scene is known")
+    for name in ("batch-size", "max-tokens", "retries", "seed"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.set_defaults(run=caption)
 
 
 def _model_command(commands: "argparse._SubParsersAction", name: str, run: Callable, text: str) -> argparse.ArgumentParser:

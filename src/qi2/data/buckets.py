@@ -20,13 +20,13 @@ STEP = 32  # px
 MOST_ASPECT = 4.0  # longer side / shorter side of a bucket
 
 
-def bucket_columns(kept: "pd.DataFrame", limits: StageThresholds) -> dict[str, list[int] | list[str] | np.ndarray]:
+def bucket_columns(kept: "pd.DataFrame", limits: StageThresholds) -> dict[str, list[str] | np.ndarray]:
     """``side`` in px (0: fills none), ``bucket`` as WIDTHxHEIGHT, ``weight`` (sums to 1; 0 for references) of a stage's kept rows."""
     turned = kept["orientation"].to_numpy(float) >= 5  # EXIF: width and height change places
     width, height = kept["width"].to_numpy(int), kept["height"].to_numpy(int)
     width, height = np.where(turned, height, width), np.where(turned, width, height)
     sides = sides_filled(kept["short_side"], limits)
-    boxes = [bucket(side or STEP, wide / high) for side, wide, high in zip(sides, width.tolist(), height.tolist(), strict=True)]
+    boxes = [bucket(side or STEP, wide / high) for side, wide, high in zip(sides.tolist(), width.tolist(), height.tolist(), strict=True)]
     return {"side": sides, "bucket": [f"{wide}x{high}" for wide, high in boxes], "weight": weights(kept["role"].to_numpy(), limits.ti2i_share or 0.0)}
 
 

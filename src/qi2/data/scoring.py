@@ -4,7 +4,7 @@ A worker holds the filters' models with one thread, and as many decoded pictures
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,8 +42,8 @@ class Limits:
 def score_files(files: Sequence[File], raw: Path, paths: ModelPaths, state: str, limits: Limits) -> Scored:
     """Score columns of every row of the files; ``broken`` says why a file cannot be used. ``state``: tells versions of the models apart."""
     scored: Scored = {}
-    with _one_thread():
-        scorers = _scorers(paths, state, limits.device)
+    scorers = _scorers(paths, state, limits.device)
+    with _one_thread() if scorers else nullcontext():  # without models torch is not even imported
         for batch in batches(files, limits):
             scored |= _score_batch(batch, raw, scorers, limits.max_pixels)
     return scored

@@ -176,7 +176,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _models(paths: ModelPaths) -> str:
     """Tells two states of the models' folders apart; hub ids stand for themselves."""
-    return " ".join(fingerprint(name) if Path(name).exists() else name for name in (paths.tokenizer, paths.clip, paths.nsfw))
+    return " ".join(fingerprint(name) if name and Path(name).exists() else name for name in (paths.tokenizer, paths.clip, paths.nsfw))
 
 
 def _code() -> str:
@@ -191,5 +191,8 @@ def _digest(text: str) -> str:
 
 
 def _peak_mib() -> float:
-    """The largest resident size that this process has had."""
+    """The largest resident size that this process has had; Linux's getrusage would give a new process that of its parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -29,7 +29,7 @@ def roles(rows: "pd.DataFrame") -> np.ndarray:
 
 def kept(reason: np.ndarray) -> np.ndarray:
     """Which rows have no reason against them."""
-    return np.array([value is None for value in reason], dtype=bool)
+    return np.asarray(reason == None)  # noqa: E711  (by value, for all at once)
 
 
 def first_reason(table: "pd.DataFrame", limits: StageThresholds, filters: tuple[Filter, ...] = FILTERS) -> np.ndarray:
@@ -48,18 +48,23 @@ def run_stages(table: "pd.DataFrame", config: CurateConfig, seed: int) -> tuple[
     funnel: dict[str, Any] = {}
     before = np.full(len(table), NOT_ADMITTED, dtype=object)
     for name, limits in thresholds(config).items():
-        reason = before.copy()
-        entering = _entering(table, before, limits, config)
-        reason[entering] = first_reason(table[entering], limits)
-        _check_references(table, reason)
-        if limits.balance:
-            for column in config.balance_over:
-                _balance(table, _category(table, column, limits), reason, limits.balance, seed)
-            _check_references(table, reason)
-        reason[(table["split"] == "heldout").to_numpy()] = HELDOUT
-        funnel[name] = _summary(table, entering, reason, limits)
-        reasons[name] = before = reason
+        before, funnel[name] = run_stage(table, before, limits, config, seed)
+        reasons[name] = before
     return reasons, funnel
+
+
+def run_stage(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds, config: CurateConfig, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """The reasons after one stage, given those of the stage before, and its part of the funnel."""
+    reason = before.copy()
+    entering = _entering(table, before, limits, config)
+    reason[entering] = first_reason(table[entering], limits)
+    _check_references(table, reason)
+    if limits.balance:
+        for column in config.balance_over:
+            _balance(table, _category(table, column, limits), reason, limits.balance, seed)
+        _check_references(table, reason)
+    reason[(table["split"] == "heldout").to_numpy()] = HELDOUT
+    return reason, _summary(table, entering, reason, limits)
 
 
 def _entering(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds, config: CurateConfig) -> np.ndarray:
@@ -85,15 +90,16 @@ def _check_references(table: "pd.DataFrame", reason: np.ndarray) -> None:
 def _category(table: "pd.DataFrame", column: str, limits: StageThresholds) -> np.ndarray:
     """What the distribution is balanced over: a column of the table, or the training ``side`` that a row fills."""
     if column == "side":
-        return np.array([str(side) for side in sides_filled(table["short_side"], limits)])
+        return sides_filled(table["short_side"], limits).astype(str)
     if column not in table:
         raise QI2Error(f"curate.balance_over names {column!r}, which is neither side nor a column: {', '.join(table.columns)}")
     return table[column].fillna("").astype(str).to_numpy(dtype=str)
 
 
-def sides_filled(short_side: "pd.Series", limits: StageThresholds) -> list[int]:
-    """The largest training side in px that each row fills, 0 for none."""
-    return [max((side for side in limits.sides or [] if side <= short), default=0) for short in short_side]
+def sides_filled(short_side: "pd.Series", limits: StageThresholds) -> np.ndarray:
+    """The largest training side in px that each row fills, 0 for none and for rows of unknown size."""
+    sides = np.array([0, *sorted(limits.sides or [])])
+    return sides[np.searchsorted(sides, short_side.fillna(0).to_numpy(float), side="right") - 1]
 
 
 def _balance(table: "pd.DataFrame", category: np.ndarray, reason: np.ndarray, limit: float, seed: int) -> None:
@@ -121,13 +127,13 @@ def _summary(table: "pd.DataFrame", entering: np.ndarray, reason: np.ndarray, li
     names, counts = np.unique(reason[entering & ~stay].astype(str), return_counts=True)
     rejected = dict(zip(names.tolist(), counts.tolist(), strict=True))
     order = [item.name for item in FILTERS] + [BAD_REFERENCE, UNUSED, BALANCE]
-    largest = sides_filled(table["short_side"][stay], limits)
+    largest, filled = np.unique(sides_filled(table["short_side"][stay], limits), return_counts=True)
     return {
         "in": int(entering.sum()),
         "rejected": {name: rejected[name] for name in order if name in rejected},
         "kept": int(stay.sum()),
         "kept_by_role": table["role"][stay].value_counts().sort_index().to_dict(),
         "kept_by_kind": table["kind"][stay].fillna("").value_counts().sort_index().to_dict(),
-        "kept_by_side": {str(side): largest.count(side) for side in sorted(set(largest))},
+        "kept_by_side": {str(side): int(count) for side, count in zip(largest, filled, strict=True)},
         "thresholds": asdict(limits),
     }

@@ -1,34 +1,24 @@
-"""``qi2 data caption``: captions for a folder that the ingest stage wrote, and how true they are where the scenes are known."""
+"""What ``qi2 data caption`` does."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
-from qi2.core.errors import QI2Error
 from qi2.data.captions.captioner import load_captioner
 from qi2.data.captions.config import CaptionConfig
-from qi2.data.captions.evaluate import Figure, lines
-from qi2.data.captions.run import EVALUATION, caption
+from qi2.data.captions.evaluate import format_figures
+from qi2.data.captions.intervals import Figure
+from qi2.data.captions.rows import read_facts
+from qi2.data.captions.run import TABLE, caption
 
 
-def caption_command(raw: Path, config: CaptionConfig, out: Path, facts: Path | None, limit: int, measure: bool) -> list[str]:
-    """Caption and return what to print: counts by scheme and status, and with ``measure`` the figures of `evaluate`."""
-    counts = caption(raw, load_captioner(config), config, out, read_facts(facts) if facts else None, limit, measure)
-    told = [f"{name:36} {count:.0f}" for name, count in counts.items()]
-    if measure:
-        figures = {name: Figure(**figure) for name, figure in json.loads((out / EVALUATION).read_text()).items()}
-        told += ["", *lines(figures)] if figures else ["", "no scene is known of any of these pictures, so nothing could be measured"]
-    return told
-
-
-def read_facts(path: Path) -> dict[str, str]:
-    """{id: facts} of a file with one JSON object a line: ``{"id": "user-000000", "facts": "taken in Lisbon in 1998"}``."""
-    if not path.is_file():
-        raise QI2Error(f'{path} does not exist; give a file with lines such as {{"id": "user-000000", "facts": "taken in Lisbon in 1998"}}')
-    found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            values = json.loads(line)
-            found[str(values["id"])] = str(values["facts"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise QI2Error(f'{path}, line {number}: {error!r}; write {{"id": "user-000000", "facts": "..."}}') from error
-    return found
+def caption_command(raw: Path, config: CaptionConfig, out: Path, facts: Path | None = None, limit: int = 0, evaluate: bool = False) -> str:
+    """Caption the shards in ``raw`` into ``out`` and return what was counted and, where wanted, measured, as text to print."""
+    given = read_facts(facts) if facts else None
+    counts = caption(raw, load_captioner(config), config, out, given, limit, evaluate)
+    lines = [f"{name.removeprefix('captions/'):<24} {value:.0f}" for name, value in counts.items()]
+    if evaluate:
+        stored = json.loads((out / "evaluation.json").read_text())
+        figures = {name: Figure(**{field.name: values[field.name] for field in fields(Figure)}) for name, values in stored.items()}
+        lines += ["", format_figures(figures) or "no row has a known scene, so nothing could be measured"]
+    return "\n".join([*lines, f"written to {out / TABLE}"])

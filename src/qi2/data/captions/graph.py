@@ -3,7 +3,7 @@
 from functools import lru_cache
 from itertools import combinations
 
-from qi2.data.captions.structured import Box, Entity, Relation, Structured, Text
+from qi2.data.captions.structured import Box, Entity, Relation, Structured, Text, Thing
 from qi2.data.world.render import cell_box, mark_mask
 from qi2.data.world.rich import line_mask, line_top
 from qi2.data.world.scene import Layout, Portrait, Scene, Word
@@ -51,7 +51,7 @@ def _face(face: Portrait) -> tuple[tuple[Entity, ...], tuple[Text, ...], tuple[R
 
 
 def _spatial(entities: tuple[Entity, ...], texts: tuple[Text, ...]) -> list[Relation]:
-    things: tuple[Entity | Text, ...] = (*entities, *texts)
+    things: list[Thing] = [*entities, *texts]
     placed = [(item.id, item.box) for item in things if item.box]
     relations = []
     for (one, a), (two, b) in combinations(placed, 2):

@@ -19,6 +19,7 @@ from qi2.data.captions.captioner import Answer, Captioner, Request
 from qi2.data.captions.config import CaptionConfig
 from qi2.data.captions.evaluate import evaluate
 from qi2.data.captions.prompts import fill, load_templates
+from qi2.data.captions.rows import choose_rows, facts_by_id, scene_known
 from qi2.data.captions.schemes import SCHEMES, Task, tasks_of
 from qi2.data.captions.work import Record, Work
 from qi2.data.shards import SIDECAR, Sidecar, read_image
@@ -27,8 +28,7 @@ from qi2.data.world.scene import Scene
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
-TABLE, EVALUATION = "captions.parquet", "evaluation.json"
+TABLE = "captions.parquet"
 MOST_ASPECT = 32  # longer strips than 32 to 1 are no pictures that a model can be shown
 
 
@@ -50,122 +50,94 @@ def caption(
     no knowledge caption, rows that opted out none at all. ``limit`` above 0 takes only the first rows. A run that was killed goes on
     after its last finished batch.
     """
-    rows = _rows(Sidecar.load(raw).table, captioner, limit)
-    known = _facts(rows, facts)
+    rows = choose_rows(Sidecar.load(raw).table, not captioner.reads_pictures, limit)
     tasks = tasks_of(config)
     templates = load_templates([task for group in tasks.values() for task in group], config.templates)
-    batches = _plan(rows, tasks, config, known)
-    work = Work(out.with_name(f".{out.name}.work"), _key(raw, captioner, config, templates, known, limit))
+    run = Run(raw, rows, captioner, config, templates, facts_by_id(rows, facts))
+    if not (batches := run.plan(tasks)):
+        raise QI2Error(f"none of the {len(rows)} rows has facts, which {', '.join(tasks)} needs; give a file of facts, or choose another scheme")
+    work = Work(out.with_name(f".{out.name}.work"), run.key())
     records: list[Record] = []
     with Progress("caption", sum(len(batch.rows) for batch in batches), "captions") as progress:
         for index, batch in enumerate(batches):
             done = work.read(index)
             if done is None:
-                done = _do(batch, rows, raw, captioner, config, templates, known)
+                done = run.do(batch)
                 work.write(index, done)
             records += done
             progress.update(len(done))
     counts = _counts(batches, records)
-    _publish(out, records, counts, {name: known[name] for name in rows["id"]}, rows if measure else None, config.seed)
+    _publish(out, records, counts, run.facts, rows if measure else None, config.seed)
     work.remove()
     return counts
 
 
-def _rows(table: "pd.DataFrame", captioner: Captioner, limit: int) -> "pd.DataFrame":
-    chosen = table[~table["opt_out"]]
-    if not captioner.reads_pictures:
-        chosen = chosen[scene_known(chosen)]
-    chosen = chosen.head(limit) if limit > 0 else chosen
-    if chosen.empty:
-        why = "have a known scene" if not captioner.reads_pictures else "may be used"
-        raise QI2Error(f"none of {len(table)} rows {why}; point to a folder that the ingest stage wrote, with such rows")
-    return chosen.reset_index(drop=True)
+@dataclass(frozen=True)
+class Run:
+    """Rows to caption, by whom and how; ``templates`` by name, ``facts`` by id."""
+
+    raw: Path
+    rows: "pd.DataFrame"
+    captioner: Captioner
+    config: CaptionConfig
+    templates: Mapping[str, str]
+    facts: dict[str, str]
+
+    def plan(self, tasks: Mapping[str, list[Task]]) -> list[Batch]:
+        """Batches of one task each, pictures of like size together, which saves padding."""
+        order = (self.rows["width"] * self.rows["height"]).sort_values(kind="stable").index
+        ids, size = self.rows["id"].tolist(), self.config.batch_size
+        batches = []
+        for scheme, group in tasks.items():
+            usable = [row for row in order if self.facts[ids[row]] or not SCHEMES[scheme].needs_facts]
+            turn = {row: self._draw(ids[row], scheme, len(group)) for row in usable} if self.config.one_each else {}
+            for number, task in enumerate(group):
+                mine = [row for row in usable if not turn or turn[row] == number]
+                batches += [Batch(task, tuple(mine[start : start + size])) for start in range(0, len(mine), size)]
+        return batches
+
+    def key(self) -> str:
+        """A digest of all that the records and their order depend on."""
+        settings = {name: value for name, value in asdict(self.config).items() if name not in ("path", "device", "templates")}
+        parts = [self.captioner.identity, settings, dict(self.templates), self.facts, file_sha256(self.raw / SIDECAR)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+    def do(self, batch: Batch) -> list[Record]:
+        """The records of a batch."""
+        requests, records = [], []
+        for row in self.rows.iloc[list(batch.rows)].to_dict("records"):
+            try:
+                image = _shown(self.raw, row) if self.captioner.reads_pictures else None
+            except QI2Error as error:
+                records.append(_record(row["id"], batch.task, Checked(UNREADABLE, reason=str(error)), 0))
+                continue
+            requests.append(self._request(row, batch.task, image))
+        for request, answer in zip(requests, self.captioner.answer(requests) if requests else [], strict=True):
+            records.append(_record(request.id, batch.task, *self._settled(request, answer)))
+        return records
+
+    def _request(self, row: Mapping[Any, Any], task: Task, image: Image.Image | None) -> Request:
+        given = self.facts[row["id"]]
+        prompt = fill(self.templates[task.template], task, given)
+        return Request(row["id"], task, prompt, given, image, Scene.from_json(row["scene"]) if row["scene"] else None)
+
+    def _settled(self, request: Request, answer: Answer) -> tuple[Checked, int]:
+        """The verdict on the answer, or on the first of the sampled ones that passes; each is asked alone, so that it depends on nothing but its key."""
+        checked, attempts = _check(answer, request.task), 1
+        while checked.status != OK and attempts <= self.config.retries:
+            seed = key(self.config.seed, f"captions/{request.task.name}/{request.id}", attempts)
+            checked, attempts = _check(self.captioner.answer([request], seed)[0], request.task), attempts + 1
+        return checked, attempts
+
+    def _draw(self, name: str, scheme: str, n: int) -> int:
+        return int(numpy_rng(self.config.seed, f"captions/{scheme}/{name}").integers(n))
 
 
-def scene_known(table: "pd.DataFrame") -> "pd.Series[bool]":
-    """Rows whose picture shows exactly the scene of the sidecar: planted defects are turned, cut or otherwise changed."""
-    return table["scene"].map(_plain_scene) & (table["source"] != "defect")
-
-
-def _plain_scene(text: str | None) -> bool:
-    """Whether there is a scene, neither damaged nor drawn in outlines, for which the captions have no words."""
-    scene = Scene.from_json(text) if text else None
-    return scene is not None and not scene.damage and not scene.outlined
-
-
-def _facts(rows: "pd.DataFrame", given: Mapping[str, str] | None) -> dict[str, str]:
-    if given is not None:
-        if not set(given) & set(rows["id"]):
-            raise QI2Error(f"none of the {len(given)} ids of the facts is among the {len(rows)} rows; use the ids of {SIDECAR}")
-        return {name: given.get(name, "") for name in rows["id"]}
-    known: list[Row] = rows[["id", "captions", "caption_kind", "origin"]].to_dict("records")  # type: ignore[assignment]
-    return {row["id"]: _own_facts(row) for row in known}
-
-
-def _own_facts(row: Mapping[str, Any]) -> str:
-    """What the sidecar knows: the caption that came with the picture, and where it comes from."""
-    lines = [f"Caption: {row['captions'][0]}"] if len(row["captions"]) and row["caption_kind"] != "instruction" else []
-    return "\n".join(lines + ([f"Source: {row['origin']}"] if row["origin"] else []))
-
-
-def _plan(rows: "pd.DataFrame", tasks: Mapping[str, list[Task]], config: CaptionConfig, facts: Mapping[str, str]) -> list[Batch]:
-    """Batches of one task, pictures of like size together, which saves padding."""
-    order = (rows["width"] * rows["height"]).sort_values(kind="stable").index
-    batches = []
-    for scheme, group in tasks.items():
-        usable = [row for row in order if facts[rows["id"][row]] or not SCHEMES[scheme].needs_facts]
-        turn = {row: _draw(rows["id"][row], scheme, len(group), config) for row in usable} if config.one_each else {}
-        for number, task in enumerate(group):
-            mine = [row for row in usable if not turn or turn[row] == number]
-            batches += [Batch(task, tuple(mine[start : start + config.batch_size])) for start in range(0, len(mine), config.batch_size)]
-    return batches
-
-
-def _draw(name: str, scheme: str, n: int, config: CaptionConfig) -> int:
-    return int(numpy_rng(config.seed, f"captions/{scheme}/{name}").integers(n))
-
-
-def _key(raw: Path, captioner: Captioner, config: CaptionConfig, templates: Mapping[str, str], facts: Mapping[str, str], limit: int) -> str:
-    """A digest of all that the records and their order depend on."""
-    settings = {name: value for name, value in asdict(config).items() if name not in ("path", "device", "templates")}
-    parts = [captioner.identity, settings, dict(templates), dict(facts), limit, file_sha256(raw / SIDECAR)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _do(
-    batch: Batch, rows: "pd.DataFrame", raw: Path, captioner: Captioner, config: CaptionConfig, templates: Mapping[str, str], facts: Mapping[str, str]
-) -> list[Record]:
-    requests, records = [], []
-    chosen: list[Row] = rows.iloc[list(batch.rows)].to_dict("records")  # type: ignore[assignment]
-    for row in chosen:
-        name, prompt = row["id"], fill(templates[batch.task.template], batch.task, facts[row["id"]])
-        try:
-            image = _shown(raw, row) if captioner.reads_pictures else None
-        except QI2Error as error:
-            records.append(_record(name, batch.task, Checked(UNREADABLE, reason=str(error)), 0))
-            continue
-        scene = Scene.from_json(row["scene"]) if row["scene"] else None
-        requests.append(Request(name, batch.task, prompt, facts[name], image, scene))
-    for request, answer in zip(requests, captioner.answer(requests) if requests else [], strict=True):
-        checked, attempts = _settled(captioner, request, answer, config)
-        records.append(_record(request.id, batch.task, checked, attempts))
-    return records
-
-
-def _shown(raw: Path, row: Mapping[str, Any]) -> Image.Image:
+def _shown(raw: Path, row: Mapping[Any, Any]) -> Image.Image:
     image = read_image(raw, row)
     if max(image.size) > MOST_ASPECT * min(image.size):
         raise QI2Error(f"image {row['id']} has {image.width} x {image.height} pixels; strips above {MOST_ASPECT} to 1 cannot be shown to the model")
     return image
-
-
-def _settled(captioner: Captioner, request: Request, answer: Answer, config: CaptionConfig) -> tuple[Checked, int]:
-    """The verdict on the answer, or on the first of the sampled ones that passes; each is asked alone, so that it depends on nothing but its key."""
-    checked, attempts = _check(answer, request.task), 1
-    while checked.status != OK and attempts <= config.retries:
-        seed = key(config.seed, f"captions/{request.task.name}/{request.id}", attempts)
-        checked, attempts = _check(captioner.answer([request], seed)[0], request.task), attempts + 1
-    return checked, attempts
 
 
 def _check(answer: Answer, task: Task) -> Checked:
@@ -201,4 +173,4 @@ def _publish(out: Path, records: list[Record], counts: dict[str, float], facts: 
             known = measured[scene_known(measured)]
             scenes = {name: Scene.from_json(text) for name, text in zip(known["id"], known["scene"], strict=True)}
             figures = evaluate(table, scenes, facts, seed)
-            (folder / EVALUATION).write_text(json.dumps({name: asdict(figure) for name, figure in figures.items()}, indent=1))
+            (folder / "evaluation.json").write_text(json.dumps({name: asdict(figure) for name, figure in figures.items()}, indent=1))

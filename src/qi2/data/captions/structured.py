@@ -29,6 +29,9 @@ class Text:
     box: Box | None = None
 
 
+Thing = Entity | Text
+
+
 @dataclass(frozen=True)
 class Relation:
     """``subject`` RELATION ``object``; both are ids of entities or texts."""
@@ -57,6 +60,11 @@ class Structured:
         }
         return json.dumps(values, ensure_ascii=False)
 
+    @property
+    def things(self) -> list[Thing]:
+        """Entities and texts: all that a relation can name."""
+        return [*self.entities, *self.texts]
+
     @staticmethod
     def from_json(text: str) -> "Structured":
         """Inverse of ``to_json``; raises QI2Error that names the key that is missing, of a wrong type, unknown, or points nowhere."""
@@ -72,7 +80,7 @@ class Structured:
         return Structured(_strings(top.get("scene", {}), "scene"), tuple(entities), tuple(texts), tuple(relations))
 
 
-def _plain(item: Entity | Text | Relation) -> dict[str, Any]:
+def _plain(item: Thing | Relation) -> dict[str, Any]:
     values = {name: value for name, value in vars(item).items() if value is not None}
     if isinstance(item, Entity):
         values["attributes"] = dict(sorted(item.attributes.items()))
@@ -100,7 +108,7 @@ def _relation(value: Any, where: str, ids: set[str]) -> Relation:
     return relation
 
 
-def _unique_ids(items: list[Any]) -> set[str]:
+def _unique_ids(items: list[Thing]) -> set[str]:
     ids: set[str] = set()
     for item in items:
         if item.id in ids:

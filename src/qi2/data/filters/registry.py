@@ -1,5 +1,7 @@
 """The filters: opt-out, then the report's in its order (2.3, Figure 6). A new filter is one file, one line here, and one test."""
 
+from collections.abc import Callable
+
 from qi2.data.filters import (
     aesthetic,
     broken,
@@ -35,7 +37,7 @@ FILTERS: tuple[Filter, ...] = (
     aesthetic.FILTER,
     compression.FILTER,
 )
-SCORERS = (nsfw.NSFWScorer, clip.ClipScorer, token_length.TokenScorer)
+SCORERS: dict[str, Callable[[ModelPaths, str], Scorer]] = {"nsfw": nsfw.NSFWScorer, "clip": clip.ClipScorer, "tokenizer": token_length.TokenScorer}
 
 
 def measure(picture: Picture) -> dict[str, object]:
@@ -48,5 +50,5 @@ def measure(picture: Picture) -> dict[str, object]:
 
 
 def load_scorers(paths: ModelPaths, device: str) -> list[Scorer]:
-    """The models of the filters that need one, loaded."""
-    return [scorer(paths, device) for scorer in SCORERS]
+    """The models of the filters that need one, loaded; without a path a filter has no scores and rejects nothing."""
+    return [scorer(paths, device) for name, scorer in SCORERS.items() if getattr(paths, name)]
