@@ -7,6 +7,7 @@ from typing import Any
 from qi2.evaluation.report_html import missing, picture, table
 from qi2.evaluation.run_folder import RunFolder, read_json
 
+STABLE, CHANGED = 0.1, 0.25  # usual bounds of the stability index
 EXAMPLES = 4  # rejected pictures shown per reason
 
 
@@ -15,7 +16,7 @@ def curation(run: RunFolder) -> str:
     funnel: dict[str, Any] = read_json(run.path / "curated" / "funnel.json", {})
     if not funnel:
         return missing("What was kept and what was rejected", "curate")
-    return _intro(funnel) + _funnel(funnel) + _rejected(run)
+    return _intro(funnel) + _funnel(funnel) + _drift(run) + _rejected(run)
 
 
 def _intro(funnel: dict[str, Any]) -> str:
@@ -33,6 +34,25 @@ def _funnel(funnel: dict[str, Any]) -> str:
         rows.append([escape(name), str(stage["in"]), f"<b>{stage['kept']}</b>", f"{100 * stage['kept'] / max(stage['in'], 1):.0f}%", *counts])
     head = ["stage", "in", "kept", "share", *map(_words, reasons)]
     return "<h3>The funnel: rejected by reason</h3>" + table(head, rows, right=range(1, len(head)))
+
+
+def _drift(run: RunFolder) -> str:
+    """Against the version before, where this folder has seen one (see ``qi2.data.drift``)."""
+    known: dict[str, Any] = read_json(run.path / ".scores" / "drift.json", {})
+    if not known.get("index"):
+        return ""
+    before, now = known["before"], known["now"]
+    counts = [[escape(name), str(before["kept"].get(name, "·")), str(kept)] for name, kept in now["kept"].items()]
+    index = [
+        [_words(name), f"{value:.3f}", "stable" if value < STABLE else "moved" if value < CHANGED else "<b>changed</b>"]
+        for name, value in known["index"].items()
+    ]
+    return (
+        "<h3>Drift against the version before</h3><p>Population stability index of the scores that stage 1 keeps "
+        f"(stable below {STABLE}, another population above {CHANGED}), and how many rows each stage keeps.</p>"
+        + table(["score", "index", ""], index, right=range(1, 2))
+        + table(["stage", "kept before", "kept now"], counts, right=range(1, 3))
+    )
 
 
 def _rejected(run: RunFolder) -> str:
