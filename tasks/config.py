@@ -58,7 +58,7 @@ def resolve(scale: str) -> dict[str, Any]:
     source = values["data"]["source"]
     pretrained = {name: part["path"] for name, part in values["standins"].items() if isinstance(part, dict) and part.get("path")}
     marks = {name: fingerprint(path) for name, path in pretrained.items() if Path(path).exists()}
-    known = {name: fingerprint(name) for name in values["curate"]["known"] if Path(name).exists()}
+    known = {name: fingerprint(name) for name in [*values["curate"]["known"], *values["curate"]["captions"]] if Path(name).exists()}
     files = {"source_files": fingerprint(source) or None, "pretrained_files": marks, "known_files": known}
     return values | files
 

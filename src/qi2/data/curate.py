@@ -21,6 +21,7 @@ from qi2.data.executors import local
 from qi2.data.filters import exact, near, pair
 from qi2.data.filters.models import ModelPaths, model_source
 from qi2.data.filters.registry import FILTERS
+from qi2.data.recaption import recaption
 from qi2.data.rejected import save_examples
 from qi2.data.shard_scores import Executor, score_rows
 from qi2.data.shards import Sidecar
@@ -50,7 +51,7 @@ def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: 
     """
     raw, paths = Path(raw), model_paths(Path(standins), cfg.curate)
     work = work or out.with_name(f".{out.name}.scores")
-    table, peak = score(Sidecar.load(raw).table, raw, paths, cfg.curate, work, executor)
+    table, peak = score(recaption(Sidecar.load(raw).table, cfg.curate), raw, paths, cfg.curate, work, executor)
     if peak:
         reporter.metrics({"curate/worker_peak_mib": peak}, 0)
     reasons, funnel = run_stages(table, cfg.curate, cfg.seed)

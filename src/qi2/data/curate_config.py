@@ -59,6 +59,9 @@ class CurateConfig:
     near_radius: float = 0.065  # thumbnails: root-mean-square difference of the coarse thumbnails, of full scale 1
     near_layout: float = 0.24  # near-duplicate: layout difference of the aligned thumbnails (see filters/alignment.py) ...
     near_detail: float = 0.9  # ... and their detail difference, both relative to contrast
+    captions: list[str] = field(default_factory=list)  # captions.parquet of `qi2 data caption` on the raw folder (see recaption.py)
+    caption_mode: str = "replace"  # a row's own captions, or "add" to them
+    caption_schemes: list[str] = field(default_factory=lambda: ["general", "text", "knowledge", "structured"])  # which of them, in this order
     known: list[str] = field(default_factory=list)  # scores.parquet of earlier data: copies of pictures that they kept are rejected
     known_distance: int = 23  # a copy of those differs in at most so many of the 256 bits of its hash
     examples: int = 4  # rejected pictures shown per reason
