@@ -33,7 +33,13 @@ def scores(rows: int, seed: int = 0) -> pd.DataFrame:
     columns["task"] = np.select([role == "pair", role == "reference"], ["ti2i", "reference"], "t2i")
     columns |= {"offset": np.arange(rows), "length": 1000, "width": width, "height": height, "orientation": 1.0, "licence": "CC0-1.0", "opt_out": False}
     columns |= {"short_side": np.minimum(width, height).astype(float), "long_side": np.maximum(width, height).astype(float), "aspect": width / height}
-    columns |= {"exact_duplicate_of": None, "near_duplicate_of": None, "source": "user", "caption_kind": draw.choice(["general", "text"], rows)}
+    columns |= {
+        "exact_duplicate_of": None,
+        "near_duplicate_of": None,
+        "semantic_duplicate_of": None,
+        "source": "user",
+        "caption_kind": draw.choice(["general", "text"], rows),
+    }
     columns |= {"kind": draw.choice([f"kind{number}" for number in range(12)], rows), "nsfw": draw.beta(1, 20, rows), "clip": draw.normal(0.3, 0.05, rows)}
     columns |= {"entropy": draw.normal(6.5, 0.7, rows).clip(0, 8), "difference_entropy": draw.normal(4.5, 0.7, rows).clip(0, 8)}
     columns |= {"tokens_min": draw.integers(1, 60, rows).astype(float), "tokens_max": draw.integers(60, 200, rows).astype(float)}

@@ -23,7 +23,7 @@ FIELDS = {
     "scene, edit, page": "JSON of what a picture shows, where it was drawn: the world's scene, its edit, a page of text with all blocks",
     "side, bucket, weight": "in a stage's table: the training side that the picture fills, its aspect bucket there, and how often it is drawn",
     "short_side, long_side, aspect, orientation": "pixels of the upright picture, and EXIF's orientation",
-    "pixel_sha256, phash, exact_duplicate_of, near_duplicate_of": "identity of the picture, and the row that is kept in its place",
+    "pixel_sha256, phash, exact_duplicate_of, near_duplicate_of, semantic_duplicate_of": "identity of the picture, and the row that is kept in its place",
     "nsfw, clip, tokens_min, tokens_max": "scores of the models named below",
     "pair_change, pair_outside, pair_similarity": "edits: change where one may be, change where none may be, and what it has in common with its reference",
     "entropy, difference_entropy, sharpness, aesthetic, jpeg_quality, blockiness": "measured from the pixels",

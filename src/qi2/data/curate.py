@@ -18,7 +18,7 @@ from qi2.data.buckets import bucket_columns
 from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.executors import local
-from qi2.data.filters import exact, near, pair
+from qi2.data.filters import exact, near, pair, semantic
 from qi2.data.filters.models import ModelPaths, model_source
 from qi2.data.filters.registry import FILTERS
 from qi2.data.recaption import recaption
@@ -89,12 +89,13 @@ def score(
     scores, peak = score_rows(table, raw, paths, config, work, executor or local(config.workers))
     table = table.join(scores)
     table[list(pair.COLUMNS)] = pair.columns(table)
-    others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER))
+    others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER, semantic.FILTER))
     table["phash"] = near.hashes(table["thumbnail"])
     passes = kept(first_reason(table, thresholds(config)["stage1"], others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
     table["near_duplicate_of"] = near.duplicate_of(table, passes, config)
-    return table.drop(columns="thumbnail"), peak
+    table["semantic_duplicate_of"] = semantic.duplicate_of(table, passes, config)
+    return table.drop(columns=["thumbnail", "embedding"]), peak
 
 
 def write_tables(table: "pd.DataFrame", config: CurateConfig, folder: Path) -> None:

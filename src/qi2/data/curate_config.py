@@ -59,6 +59,8 @@ class CurateConfig:
     near_radius: float = 0.065  # thumbnails: root-mean-square difference of the coarse thumbnails, of full scale 1
     near_layout: float = 0.24  # near-duplicate: layout difference of the aligned thumbnails (see filters/alignment.py) ...
     near_detail: float = 0.9  # ... and their detail difference, both relative to contrast
+    semantic_distance: float | None = None  # 1 - cosine of CLIP embeddings up to which two pictures count as one subject; None: not asked
+    semantic_clusters: int = 0  # of k-means, inside which they are compared; 0: a quarter of the root of the rows
     captions: list[str] = field(default_factory=list)  # captions.parquet of `qi2 data caption` on the raw folder (see recaption.py)
     caption_mode: str = "replace"  # a row's own captions, or "add" to them
     caption_schemes: list[str] = field(default_factory=lambda: ["general", "text", "knowledge", "structured"])  # which of them, in this order

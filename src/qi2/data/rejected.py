@@ -20,6 +20,7 @@ SHOWN = {
     "resolution": ("short_side", "long_side"),
     "exact_duplicate": ("exact_duplicate_of",),
     "near_duplicate": ("near_duplicate_of",),
+    "semantic_duplicate": ("semantic_duplicate_of",),
     "nsfw": ("nsfw",),
     "rotation": ("orientation",),
     "entropy": ("entropy", "difference_entropy"),

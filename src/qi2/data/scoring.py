@@ -113,4 +113,4 @@ def _score_model(scorer: Scorer, usable: list[tuple[Picture, list[Row]]], scores
     for column, values in columns.items():
         for (_, rows, _), value in zip(work, values.tolist(), strict=True):
             for row in rows:
-                scores[row["id"]][column] = value if np.isfinite(value) else None
+                scores[row["id"]][column] = value if isinstance(value, bytes) or np.isfinite(value) else None

@@ -28,7 +28,7 @@ from qi2.data.sources import fingerprint
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXTS, BYTES = ("broken", "pixel_sha256"), ("thumbnail",)  # all other score columns are numbers
+TEXTS, BYTES = ("broken", "pixel_sha256"), ("thumbnail", "embedding")  # all other score columns are numbers
 SHOWN = 3  # failed shards that the error names
 
 

@@ -84,7 +84,7 @@ class Scorer(Protocol):
     def roles(self) -> tuple[str, ...]: ...
 
     def score(self, images: list[Image.Image], captions: list[list[str]]) -> dict[str, np.ndarray]:
-        """Columns of one value per picture; NaN where the score does not apply (no caption)."""
+        """Columns of one value per picture: numbers, NaN where the score does not apply (no caption), or bytes."""
         ...
 
 

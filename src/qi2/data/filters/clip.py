@@ -33,18 +33,21 @@ class ClipScorer:
         self.length = int(self.model.config.text_config.max_position_embeddings)
 
     def score(self, images: list[Image.Image], captions: list[list[str]]) -> dict[str, np.ndarray]:
-        """``clip``: mean cosine -1..1 between a picture and its captions; NaN without captions."""
+        """``clip``: mean cosine -1..1 between a picture and its captions, NaN without captions; ``embedding``: the picture's unit vector, float16 bytes."""
         import torch
 
+        with torch.inference_mode():
+            pictures = self.embed_images(images)
+        embedding = np.array([vector.tobytes() for vector in pictures.cpu().numpy().astype(np.float16)], dtype=object)
         texts = [text for group in captions for text in group]
         owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
         if not texts:
-            return {"clip": np.full(len(images), np.nan)}
+            return {"clip": np.full(len(images), np.nan), "embedding": embedding}
         with torch.inference_mode():
-            cosine = (self.embed_images(images)[torch.from_numpy(owner)] * self.embed_texts(texts)).sum(-1)
+            cosine = (pictures[torch.from_numpy(owner)] * self.embed_texts(texts)).sum(-1)
         total = np.bincount(owner, weights=cosine.cpu().numpy(), minlength=len(images))
         count = np.bincount(owner, minlength=len(images))
-        return {"clip": np.where(count > 0, total / np.maximum(count, 1), np.nan)}
+        return {"clip": np.where(count > 0, total / np.maximum(count, 1), np.nan), "embedding": embedding}
 
     def embed_images(self, images: list[Image.Image]) -> "torch.Tensor":
         """Unit vectors (B, D)."""

@@ -16,6 +16,7 @@ from qi2.data.filters import (
     quality,
     resolution,
     rotation,
+    semantic,
     token_length,
 )
 from qi2.data.filters.base import Filter, Picture, Scorer
@@ -27,6 +28,7 @@ FILTERS: tuple[Filter, ...] = (
     resolution.FILTER,
     exact.FILTER,
     near.FILTER,
+    semantic.FILTER,
     nsfw.FILTER,
     rotation.FILTER,
     entropy.FILTER,
