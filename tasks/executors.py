@@ -4,6 +4,7 @@ A cluster's workers need qi2 and must see the run's folder under the same path. 
 server, Prefect starts one for the time of the call.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -40,6 +41,7 @@ def _dask(address: str, workers: int) -> "TaskRunner[Any]":
 
 
 def _ray(address: str, workers: int) -> "TaskRunner[Any]":
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from prefect_ray import RayTaskRunner
 
     return RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})
