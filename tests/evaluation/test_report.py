@@ -11,6 +11,8 @@ from pathlib import Path
 from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.charts import line_chart, short, ticks, whisker
 from qi2.evaluation.report import build_report
+from qi2.evaluation.run_folder import RunFolder
+from qi2.evaluation.sections.data import curation
 from tests.evaluation.conftest import FakeRecipe, make_run
 
 VOID = {"meta", "img", "br", "line", "circle", "path", "rect"}
@@ -117,3 +119,16 @@ def test_axis_numbers_are_round_and_short() -> None:
     assert ticks(0, 1, 4) == [0, 0.5, 1.0]
     assert ticks(-0.3, 0.3, 4)[0] == -0.2
     assert [short(x) for x in (12000, 340.2, 1.25, 0.034, 0.00002)] == ["12k", "340", "1.25", "0.034", "2e-05"]
+
+
+def test_drift_is_told_where_a_version_before_was_seen(tmp_path: Path) -> None:
+    funnel = {"stage1": {"in": 10, "kept": 8, "rejected": {"clip": 2}}}
+    (tmp_path / "curated").mkdir()
+    (tmp_path / "curated" / "funnel.json").write_text(json.dumps(funnel))
+    assert "Drift" not in curation(RunFolder(tmp_path))
+    (tmp_path / ".scores").mkdir()
+    known = {"now": {"kept": {"stage1": 8}}, "before": {"kept": {"stage1": 5}}, "index": {"clip": 0.31, "entropy": 0.01}}
+    (tmp_path / ".scores" / "drift.json").write_text(json.dumps(known))
+    page = curation(RunFolder(tmp_path))
+    assert "Drift against the version before" in page
+    assert "<b>changed</b>" in page and "0.310" in page and ">5<" in page

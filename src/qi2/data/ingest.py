@@ -51,8 +51,8 @@ def ingest(cfg: IngestConfig, out: Path, reporter: Reporter) -> None:
     data = cfg.data
     with publish(out) as folder:
         with ShardWriter(folder, data.shard_rows) as writer:
-            rows = _user_rows(data) if data.source else chain(_world_rows(data, cfg.seed), _photo_rows(data, cfg.seed), _page_rows(data, cfg.seed))
-            counts = _write(chain(rows, _photo_edit_rows(data, cfg.seed, writer)), writer)
+            rows = _user_rows(data) if data.source else chain(_world_rows(data, cfg.seed), _photo_rows(data, cfg.seed))
+            counts = _write(chain(rows, _page_rows(data, cfg.seed), _photo_edit_rows(data, cfg.seed, writer)), writer)
         if not len(writer):
             raise QI2Error("ingest found nothing to write; set data.source, or data.world_images above 0")
         (folder / "metrics.json").write_text(json.dumps(counts, indent=1))

@@ -210,11 +210,14 @@ def test_wrong_requests_are_named() -> None:
 
 
 @needs_font
-def test_ingest_draws_the_pages_asked_for(tmp_path: Path) -> None:
-    data = DataConfig(world_images=8, rich_images=0, edit_pairs=0, photo_crops=0, heldout_images=0, heldout_edits=0, heldout_crops=0, workers=1)
+def test_ingest_draws_the_pages_asked_for_beside_a_users_images(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    Image.new("RGB", (96, 96), "red").save(tmp_path / "own" / "red.png")
+    data = DataConfig(source=str(tmp_path / "own"), workers=1)
     data.pages = PagesConfig(count=5, heldout=2, sizes=[96, 128])
     ingest(SimpleNamespace(seed=0, data=data), tmp_path / "raw", NullReporter())
     rows = Sidecar.load(tmp_path / "raw").table
     pages = rows[rows["source"] == "synthetic"]
+    assert set(rows["source"]) == {"user", "synthetic"}
     assert pages["split"].value_counts().to_dict() == {"train": 5, "heldout": 2}
     assert all(Page.from_json(text).size == size for text, size in zip(pages["page"], zip(pages["width"], pages["height"], strict=True), strict=True))
