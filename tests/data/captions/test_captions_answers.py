@@ -40,6 +40,7 @@ def test_prose_is_kept_unless_empty_refusing_long_or_looping(answer: str, status
 def test_thoughts_quotes_and_fences_are_taken_off() -> None:
     assert SCHEMES["general"].check('<think>a dog?</think>\n"A cat."', GENERAL).caption == "A cat."
     fenced = f"```json\n{json.dumps(GRAPH, indent=2)}\n```"
+    assert SCHEMES["structured"].check(f"Here is the JSON:\n{fenced}\nAnything else?", STRUCTURED) == SCHEMES["structured"].check(fenced, STRUCTURED)
     assert SCHEMES["structured"].check(fenced, STRUCTURED).caption == json.dumps(GRAPH).replace("[0, 0, 0.5, 1]", "[0.0, 0.0, 0.5, 1.0]")
 
 
@@ -62,7 +63,20 @@ def test_a_structured_caption_that_is_wrong_names_the_key(change: dict[str, obje
 
 
 def test_no_answer_of_any_shape_breaks_the_check() -> None:
-    for answer in ("{", "[]", "null", '{"entities": [1]}', "[" * 100000, '{"entities": [], "scene": 3}', '{"entities":[{"id":1,"name":"a"}]}', "\x00", "NaN"):
+    half, huge = '{"entities": [{"id": "\\ud800", "name": "a"}]}', '{"entities": [{"id": "e", "name": "a", "box": [0, 0, 1, 1%s]}]}' % ("0" * 400)
+    for answer in (
+        half,
+        huge,
+        "{",
+        "[]",
+        "null",
+        '{"entities": [1]}',
+        "[" * 100000,
+        '{"entities": [], "scene": 3}',
+        '{"entities":[{"id":1,"name":"a"}]}',
+        "\x00",
+        "NaN",
+    ):
         assert SCHEMES["structured"].check(answer, STRUCTURED).status == "invalid"
 
 
@@ -70,6 +84,8 @@ def test_a_transcript_keeps_every_letter_and_needs_its_form() -> None:
     whole = 'layout: a title over a note\n1. title, top: "He said: \\"Go\\" — 5 % off!"\n2) note, below: “Größe 名前”'
     assert SCHEMES["text"].check(whole, TEXT).caption == whole
     assert SCHEMES["text"].check("No text.", TEXT).status == "ok"
+    assert SCHEMES["text"].check(f'layout: contents\n1. entry: "Intro {"." * 99} 5"\n2. field: "Name: {"_" * 60}"', TEXT).status == "ok"
+    assert SCHEMES["text"].check(f'layout: a page\n1. line: "{"MILK SALT " * 9}"', TEXT).reason.startswith("repeats")
     assert SCHEMES["text"].check('1. title: "A"\nThe image shows a sign.', TEXT).reason.startswith("line 2 is 'The image shows a sign.'")
     assert "no text" in SCHEMES["text"].check("layout: empty", TEXT).reason
 

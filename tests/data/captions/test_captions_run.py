@@ -181,6 +181,23 @@ def test_the_truth_as_captioner_is_measured_and_leaves_defects_out(raw: Path, tm
     assert "general/facts" in printed
 
 
+def test_scenes_without_words_are_left_out_of_exact_captions_and_measures(model: Path, raw: Path, tmp_path: Path) -> None:
+    strange = {
+        "page": '{"kind":"slide","size":[640,360],"blocks":[]}',
+        "other": '{"kind":"one","objects":[{"shape":"heptagon","color":"red","row":0,"col":0}]}',
+        "torn": '{"kind":',
+    }
+    with ShardWriter(tmp_path / "strange") as writer:
+        for name, scene in {**strange, "known": '{"kind":"text","words":[{"text":"OK","row":0}]}'}.items():
+            writer.add(Row(name, encode_png(picture(4, 64, 64)), "png", (), scene=scene))
+    caption(tmp_path / "strange", TruthCaptioner(), CaptionConfig("truth", schemes=["text"]), tmp_path / "exact")
+    assert pd.read_parquet(tmp_path / "exact" / "captions.parquet")["id"].tolist() == ["known"]
+    config = small(model)
+    counts = caption(tmp_path / "strange", load_captioner(config), config, tmp_path / "out", measure=True)
+    assert counts["captions/text/in"] == 4
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["text/exact"]["pictures"] == 1
+
+
 def test_one_caption_each_takes_one_length_and_language_per_row(raw: Path, tmp_path: Path) -> None:
     config = CaptionConfig("truth", schemes=["general"], languages=["en", "de", "ja"], one_each=True)
     caption(raw, TruthCaptioner(), config, tmp_path / "out")

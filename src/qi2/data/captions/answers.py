@@ -14,6 +14,7 @@ STATUSES = (OK, REFUSED, INVALID, UNREADABLE)
 REFUSALS = Path(__file__).with_name("refusals.txt")  # openings of answers that decline, one a line, lower case
 _THOUGHT = re.compile(r"^.*?</think>", re.DOTALL)
 _FENCED = re.compile(r"^```[\w-]*\n(?P<inner>.*?)\n?```$", re.DOTALL)
+_BLOCK = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 _LOOP = re.compile(r"(.{8,200}?)\1{5,}", re.DOTALL)  # the same eight letters or more, six times on end
 _QUOTES = {'"': '"', "“": "”", "'": "'", "「": "」", "«": "»"}
 
@@ -46,10 +47,12 @@ def check_text(answer: str) -> Checked:
 
 
 def check_structured(answer: str) -> Checked:
-    """A structured caption (see ``structured``), which is kept as canonical JSON."""
+    """A structured caption (see ``structured``), which is kept as canonical JSON; words around its one code block are dropped."""
     text = clean(answer)
     if bad := refusal_of(text):
         return bad
+    blocks = _BLOCK.findall(text)
+    text = blocks[0] if len(blocks) == 1 else text
     try:
         return Checked(OK, Structured.from_json(text).to_json())
     except QI2Error as error:
@@ -76,8 +79,9 @@ def too_long(text: str, most: int) -> Checked | None:
     """The verdict on an answer that is longer than ``most`` letters or repeats itself."""
     if len(text) > most:
         return Checked(INVALID, reason=f"too long: {len(text)} letters of at most {most}")
-    if found := _LOOP.search(text):
-        return Checked(INVALID, reason=f"repeats {found[1][:60]!r}")
+    loops = (found[1] for found in _LOOP.finditer(text) if any(letter.isalnum() for letter in found[1]))  # not the dots of a list of contents
+    if loop := next(loops, None):
+        return Checked(INVALID, reason=f"repeats {loop[:60]!r}")
     return None
 
 

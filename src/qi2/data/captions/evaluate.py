@@ -4,6 +4,7 @@ A caption that was refused or invalid counts as one that states nothing; unreada
 scene's facts that are stated. ``hallucinated``: share of the stated facts that are false. Every figure is a ratio of sums over pictures.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Record = Mapping[Any, Any]
 Ratios = dict[str, Ratio]
+_LABEL = re.compile(r"^(?:Caption|Source): ", re.MULTILINE)  # see ``rows.facts_by_id``
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]+")  # Chinese and Japanese
+_SPACED = re.compile(r"[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
 
 def evaluate(table: "pd.DataFrame", scenes: Mapping[str, Scene], facts: Mapping[str, str] | None = None, seed: int = 0) -> dict[str, Figure]:
@@ -52,10 +56,16 @@ def _general(record: Record, scene: Scene, given: str) -> Ratios:
 
 def _knowledge(record: Record, scene: Scene, given: str) -> Ratios:
     """As general, where the given facts stand word by word they are not held against the picture; and the share of their words that was kept."""
-    caption, words = record["caption"], set(given.casefold().split())
-    kept = sum(word in caption.casefold() for word in words)
+    caption, words = record["caption"], _words(_LABEL.sub("", given))
+    kept = len(words & _words(caption))
     seen = " ".join(caption.split()).replace(" ".join(given.split()), " ") if given else caption
     return _general({**record, "caption": seen}, scene, given) | {"given": (kept, len(words))}
+
+
+def _words(text: str) -> set[str]:
+    """Words and numbers without case and punctuation; of scripts without spaces every two letters in a row."""
+    found = set(_SPACED.findall(text.casefold()))
+    return found | {run[i : i + 2] for run in _UNSPACED.findall(text) for i in range(max(1, len(run) - 1))}
 
 
 MEASURES: dict[str, Callable[[Record, Scene, str], Ratios]] = {

@@ -48,6 +48,7 @@ def edit_distance(a: str, b: str) -> int:
 def structured_ratios(caption: str, scene: Scene) -> dict[str, Ratio]:
     """Precision, recall and F1 of entities (name and attributes) and of relations; ``exact``: these, the texts and the background all right.
 
+    ``box_overlap``: mean intersection over union of the boxes of what was found, 0 where the caption gives none; ``exact`` asks for no box.
     A relation that holds by the centres but is not among those needed (only one row or column is) counts neither way in F1.
     """
     true = structured_truth(scene)
@@ -70,8 +71,23 @@ def structured_ratios(caption: str, scene: Scene) -> dict[str, Ratio]:
         "relation_precision": (len(given) - false, len(given)),
         "relation_recall": (hits, len(needed)),
         "relation_f1": (2 * hits, hits + false + len(needed)),
+        "box_overlap": _boxes(found, true, names),
         "exact": (whole, 1),
     }
+
+
+def _boxes(found: Structured, true: Structured, names: dict[str, str]) -> Ratio:
+    given, boxes = {item.id: item.box for item in found.things}, {item.id: item.box for item in true.things}
+    pairs = [(given[one], box) for one, other in names.items() if (box := boxes[other])]
+    return sum(_overlap(one, box) for one, box in pairs if one), len(pairs)
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    sides = [max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1)]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    shared = sides[0] * sides[1]
+    return 1.0 if a == b else shared / (sum(areas) - shared)
 
 
 def match(found: Structured, true: Structured) -> dict[str, str]:

@@ -19,7 +19,7 @@ from qi2.data.captions.captioner import Answer, Captioner, Request
 from qi2.data.captions.config import CaptionConfig
 from qi2.data.captions.evaluate import evaluate
 from qi2.data.captions.prompts import fill, load_templates
-from qi2.data.captions.rows import choose_rows, facts_by_id, scene_known
+from qi2.data.captions.rows import choose_rows, facts_by_id, read_scene, scene_known
 from qi2.data.captions.schemes import SCHEMES, Task, tasks_of
 from qi2.data.captions.work import Record, Work
 from qi2.data.shards import SIDECAR, Sidecar, read_image
@@ -119,7 +119,7 @@ class Run:
     def _request(self, row: Mapping[Any, Any], task: Task, image: Image.Image | None) -> Request:
         given = self.facts[row["id"]]
         prompt = fill(self.templates[task.template], task, given)
-        return Request(row["id"], task, prompt, given, image, Scene.from_json(row["scene"]) if row["scene"] else None)
+        return Request(row["id"], task, prompt, given, image, read_scene(row["scene"]))
 
     def _settled(self, request: Request, answer: Answer) -> tuple[Checked, int]:
         """The verdict on the answer, or on the first of the sampled ones that passes; each is asked alone, so that it depends on nothing but its key."""

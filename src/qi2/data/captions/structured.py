@@ -70,6 +70,7 @@ class Structured:
         """Inverse of ``to_json``; raises QI2Error that names the key that is missing, of a wrong type, unknown, or points nowhere."""
         try:
             values = json.loads(text)
+            json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no file can hold it
         except (ValueError, RecursionError) as error:
             raise QI2Error(f"not JSON: {error}; a structured caption is one JSON object") from error
         top = _object(values, "the caption", ("entities",), ("scene", "texts", "relations"))
@@ -155,13 +156,13 @@ def _strings(value: Any, where: str) -> dict[str, str]:
 def _box(value: Any, where: str) -> Box | None:
     if value is None:
         return None
-    numbers = [float(one) for one in _list(value, where) if isinstance(one, int | float) and not isinstance(one, bool)]
+    numbers = [one for one in _list(value, where) if isinstance(one, int | float) and not isinstance(one, bool)]
     if len(numbers) != 4 or len(value) != 4:
         raise QI2Error(f"{where} is {value!r}; it must be four numbers: left, top, right, bottom")
     left, top, right, bottom = numbers
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise QI2Error(f"{where} is {value!r}; left < right and top < bottom must hold, all from 0 to 1")
-    return left, top, right, bottom
+    return float(left), float(top), float(right), float(bottom)
 
 
 def _kind(value: Any) -> str:

@@ -14,6 +14,7 @@ from qi2.data.world.scene import Object, Scene, Word
 
 LENGTHS = ("short", "medium", "long")
 LINE_PLACES = ("middle", "lower middle", "bottom")
+_SAID = {"kind", "grid", "background", "objects", "words", "relation", "portrait", "layout", "texture"}  # the fields that captions speak of
 
 
 def general(scene: Scene, language: str, length: str) -> str:
@@ -41,6 +42,17 @@ def text(scene: Scene) -> str:
 def structured(scene: Scene) -> str:
     """Canonical JSON of the scene's entities, texts and relations."""
     return structured_truth(scene).to_json()
+
+
+def sayable(scene: Scene) -> bool:
+    """Whether the scene has exact captions: it says nothing beyond what they speak of, and all of it has words."""
+    if not set(scene.to_dict()) <= _SAID:
+        return False
+    try:
+        general(scene, "en", "long"), text(scene)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def _sentences(scene: Scene, table: Words, length: str) -> Iterator[str]:
