@@ -47,9 +47,9 @@ def scene_row(name: str, scene: Scene, split: str = "train") -> Row:
     return Row(name, encode_png(render(scene, 64)), "png", texts, kind=scene.kind, split=split, scene=scene.to_json())
 
 
-def write_raw(folder: Path, rows: Sequence[Row]) -> Path:
+def write_raw(folder: Path, rows: Sequence[Row], shard_rows: int = 64) -> Path:
     """Write rows as a raw folder and return it."""
-    with ShardWriter(folder, 64) as writer:
+    with ShardWriter(folder, shard_rows) as writer:
         for row in rows:
             writer.add(row)
     return folder

@@ -13,18 +13,15 @@ from qi2.data.curate import model_paths
 from qi2.data.curate_config import CurateConfig
 from qi2.data.scoring import Limits, batches
 from qi2.data.shard_scores import Executor, ShardDone, ShardTask, score_rows, score_shard
-from qi2.data.shards import ShardWriter, Sidecar
+from qi2.data.shards import Sidecar
 from qi2.data.stages import roles
-from tests.data.conftest import distinct_scenes, scene_row
+from tests.data.conftest import distinct_scenes, scene_row, write_raw
 
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """Five shards of four rows."""
-    with ShardWriter(tmp_path / "raw", shard_rows=4) as writer:
-        for index, scene in enumerate(distinct_scenes(20)):
-            writer.add(scene_row(f"row-{index:02d}", scene))
-    return tmp_path / "raw"
+    return write_raw(tmp_path / "raw", [scene_row(f"row-{index:02d}", scene) for index, scene in enumerate(distinct_scenes(20))], shard_rows=4)
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ import pytest
 
 from qi2.core.errors import QI2Error
 from qi2.data.curate_config import CurateConfig
-from qi2.data.shards import ShardWriter
 from tasks import settings
 from tasks.executors import executor
-from tests.data.conftest import distinct_scenes, lenient_config, scene_row, standins
+from tests.data.conftest import distinct_scenes, lenient_config, scene_row, standins, write_raw
 from tests.tasks.cluster import score
 
 __all__ = ["standins"]
@@ -22,10 +21,7 @@ __all__ = ["standins"]
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """Four shards of four rows."""
-    with ShardWriter(tmp_path / "raw", shard_rows=4) as writer:
-        for index, scene in enumerate(distinct_scenes(16)):
-            writer.add(scene_row(f"row-{index:02d}", scene))
-    return tmp_path / "raw"
+    return write_raw(tmp_path / "raw", [scene_row(f"row-{index:02d}", scene) for index, scene in enumerate(distinct_scenes(16))], shard_rows=4)
 
 
 @pytest.mark.parametrize("kind", ["dask", "ray"])

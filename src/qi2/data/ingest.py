@@ -21,6 +21,7 @@ from qi2.core.reporter import Reporter
 from qi2.data.config import DataConfig
 from qi2.data.edits.rows import Photograph, photo_edit_rows
 from qi2.data.pages.config import PagesConfig
+from qi2.data.pages.fonts import drawable
 from qi2.data.pages.rows import page_row
 from qi2.data.photos import photo_crops
 from qi2.data.shards import Row, ShardWriter
@@ -49,6 +50,8 @@ class IngestConfig(Protocol):
 def ingest(cfg: IngestConfig, out: Path, reporter: Reporter) -> None:
     """Publish shards, ``sidecar.parquet`` and ``metrics.json`` (rows and bytes by source and split) to ``out``."""
     data = cfg.data
+    if data.pages.count or data.pages.heldout:
+        drawable(tuple(data.pages.fonts))  # fails now rather than after everything else was drawn, where there is no font at all
     with publish(out) as folder:
         with ShardWriter(folder, data.shard_rows) as writer:
             rows = _user_rows(data) if data.source else chain(_world_rows(data, cfg.seed), _photo_rows(data, cfg.seed))
@@ -79,8 +82,9 @@ def _world_rows(data: DataConfig, seed: int) -> Iterator[Row]:
 
 def _page_rows(data: DataConfig, seed: int) -> Iterator[Row]:
     for split, n in (("train", data.pages.count), ("heldout", data.pages.heldout)):
-        chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
-        yield from _drawn("pages of text", partial(_draw_pages, config=data.pages, seed=seed, split=split), chunks, data.workers)
+        if n:
+            chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+            yield from _drawn("pages of text", partial(_draw_pages, config=data.pages, seed=seed, split=split), chunks, data.workers)
 
 
 def _drawn(label: str, draw: Callable[[T], list[Row]], chunks: Sequence[T], workers: int) -> Iterator[Row]:

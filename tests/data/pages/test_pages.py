@@ -24,7 +24,7 @@ from qi2.data.pages.kinds import KINDS
 from qi2.data.pages.languages import LANGUAGES, Writer, texts, title_split
 from qi2.data.pages.layout import pieces
 from qi2.data.pages.page import Page, draw_page
-from qi2.data.pages.rows import page_row, page_rows
+from qi2.data.pages.rows import page_row
 from qi2.data.shards import Row, ShardWriter, Sidecar
 
 SIZES = ((64, 64), (96, 80), (64, 192), (142, 315), (256, 256), (640, 260), (300, 512))
@@ -150,8 +150,8 @@ def test_json_and_sidecar_keep_a_page_exactly(tmp_path: Path) -> None:
 @needs_font
 def test_rows_depend_on_seed_and_number_alone_and_splits_share_no_title() -> None:
     config = PagesConfig(sizes=[64, 128, 192], languages=dict.fromkeys(DRAWABLE[:5], 1.0))
-    train, again = (list(page_rows(config, 0, "train", 30)) for _ in range(2))
-    held = list(page_rows(config, 0, "heldout", 15))
+    train, again = ([page_row(number, config, 0, "train") for number in range(30)] for _ in range(2))
+    held = [page_row(number, config, 0, "heldout") for number in range(15)]
     assert train == again and train[7] == page_row(7, config, 0, "train")
     assert train[7].data != page_row(7, config, 1, "train").data
     titles = [{Page.from_json(str(row.page)).title for row in rows} for rows in (train, held)]

@@ -1,6 +1,6 @@
 """Rows of pages for ingest. A row depends on nothing but the settings, the seed and its number, so that any process may draw it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,11 +14,6 @@ from qi2.data.pages.languages import LANGUAGES, language
 from qi2.data.pages.page import ASPECT, draw_page
 from qi2.data.shards import Row
 from qi2.data.world.defects import encode_png
-
-
-def page_rows(config: PagesConfig, seed: int, split: str, n: int) -> Iterator[Row]:
-    """``n`` rows of one split; their titles never occur in the other one."""
-    return (page_row(index, config, seed, split) for index in range(n))
 
 
 def page_row(index: int, config: PagesConfig, seed: int, split: str) -> Row:
