@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-INSTALL_GIB, RUN_GIB, MEMORY_GIB = 8.0, 2.0, 4.0
+INSTALL_GIB, RUN_GIB, MEMORY_GIB = 8.0, 2.0, 5.0
 
 
 def python_version() -> str | None:
