@@ -17,10 +17,11 @@ from torch import Tensor
 from qi2.config import load
 from qi2.core.errors import QI2Error
 from qi2.core.rng import generator
-from qi2.models.condition import ConditionEncoder, collate, fit_reference
+from qi2.models.condition import ConditionEncoder, fit_reference
 from qi2.models.config import SamplerConfig
-from qi2.models.mmdit import MMDiT, Prefix
+from qi2.models.mmdit import MMDiT
 from qi2.models.sampler import sample
+from qi2.models.sequence import Prefix, collate
 from qi2.models.vae import VAE
 from qi2.training.fit import to_tensor
 

@@ -11,8 +11,9 @@ from qi2.core import rng
 from qi2.distill.config import DistillConfig
 from qi2.models import flow
 from qi2.models.config import SamplerConfig
-from qi2.models.mmdit import Condition, MMDiT, Prefix
+from qi2.models.mmdit import MMDiT
 from qi2.models.sampler import guided_velocity, schedule
+from qi2.models.sequence import Condition, Prefix
 from qi2.objectives.dmd import dmd_gradient, dmd_loss
 from qi2.objectives.flow_matching import flow_matching_loss
 from qi2.training.encoded import EncodedSet

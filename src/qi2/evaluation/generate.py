@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from qi2.core.progress import Progress
 from qi2.core.rng import generator
 from qi2.evaluation.models import Contender
-from qi2.models.condition import ConditionEncoder, EncodedPrompt, collate, fit_reference
+from qi2.models.condition import ConditionEncoder, fit_reference
 from qi2.models.mmdit import MMDiT
 from qi2.models.sampler import sample
+from qi2.models.sequence import EncodedPrompt, collate
 from qi2.models.vae import VAE
 
 

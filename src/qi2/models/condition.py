@@ -8,7 +8,6 @@ A stand-in that this line trained says in its config how many of its last text t
 (``condition_tokens``); only those are used. A real Qwen3-VL says nothing, and all its text tokens are.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from qi2.core.errors import QI2Error
-from qi2.models import rope, templates
-from qi2.models.mmdit import Condition
+from qi2.models import templates
+from qi2.models.sequence import EncodedPrompt
 from qi2.models.vision import grids, speed_up, to_patches
 
 SLOT = 32  # pixels per image slot and side
 PATCH, FRAMES = 16, 2  # Qwen3-VL's patches: pixels per side, and frames, which a still image fills with copies
 POINTER = "pretrained.json"
 CONDITION_TOKENS = "condition_tokens"
-
-
-@dataclass
-class EncodedPrompt:
-    """One sample's text hidden states (n, C) and its layout: numbers are runs of text tokens, ``None`` is the next image."""
-
-    text: Tensor
-    layout: list[int | None]
 
 
 def resolve(path: Path | str) -> str:
@@ -168,43 +159,3 @@ def _expand_slots(texts: list[str], grids: Tensor) -> list[str]:
         head, *rest = text.split(templates.IMAGE_PAD)
         expanded.append(head + "".join(templates.IMAGE_PAD * next(slots) + part for part in rest))
     return expanded
-
-
-def collate(prompts: list[EncodedPrompt], latents: list[list[Tensor]]) -> Condition:
-    """Lay out prompts and their reference latents (each (64, h, w)) as one padded batch; padding is masked on the right."""
-    rows = [_layout(p, images) for p, images in zip(prompts, latents, strict=True)]
-    length = max(len(kind) for kind, _, _, _ in rows)
-    kinds = torch.full((len(rows), length), -2)
-    positions = torch.zeros(len(rows), length, 3, dtype=torch.long)
-    for i, (kind, position, _, _) in enumerate(rows):
-        kinds[i, : len(kind)], positions[i, : len(kind)] = kind, position
-    tokens = [image.flatten(1).T for images in latents for image in images]
-    return Condition(
-        text=torch.cat([p.text for p in prompts]),
-        latents=torch.cat(tokens) if tokens else torch.zeros(0, 64),
-        is_text=kinds == -1,
-        is_image=kinds >= 0,
-        positions=positions,
-        block=kinds,
-        target_start=torch.tensor([start for _, _, start, _ in rows]),
-        sources=[images[-1] if images else None for images in latents],
-    )
-
-
-def _layout(prompt: EncodedPrompt, images: list[Tensor]) -> tuple[Tensor, Tensor, int, int]:
-    """Token kinds (-1 text, k image k), positions, the target's start, and the number of images of one sample."""
-    places = prompt.layout.count(None)
-    if places != len(images):
-        raise QI2Error(f"the prompt has places for {places} images but {len(images)} references were given; encode it with the same references")
-    kinds, positions, at, used = [], [], 0, 0
-    for run in prompt.layout:
-        if run is None:
-            _, height, width = images[used].shape
-            kinds.append(torch.full((height * width,), used))
-            positions.append(rope.image_positions(at, height, width))
-            at, used = at + max(height, width), used + 1
-        else:
-            kinds.append(torch.full((run,), -1))
-            positions.append(rope.text_positions(at, run))
-            at += run
-    return torch.cat(kinds), torch.cat(positions), at, used

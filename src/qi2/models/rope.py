@@ -35,13 +35,13 @@ def frequencies(axes: list[int], theta: float) -> list[Tensor]:
     return [theta ** (-torch.arange(0, d, 2, dtype=torch.float32) / d) for d in axes]
 
 
-def rotation(positions: Tensor, freqs: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """cos and sin of shape (..., sum(axes) / 2) for positions (..., 3)."""
+def rotation(positions: Tensor, freqs: list[Tensor]) -> Tensor:
+    """Unit complex numbers (..., 1, sum(axes) / 2), the same for all heads, that turn channel pairs by positions (..., 3)."""
     angles = torch.cat([positions[..., i, None].float() * f for i, f in enumerate(freqs)], dim=-1)
-    return angles.cos(), angles.sin()
+    return torch.polar(torch.ones_like(angles), angles)[..., None, :]
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate adjacent channel pairs of x (B, heads, L, d) by angles (B, 1, L, d / 2)."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Rotate adjacent channel pairs of x (..., heads, d), in fp32."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

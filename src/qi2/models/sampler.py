@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from qi2.models import flow
-from qi2.models.mmdit import MMDiT, Prefix
+from qi2.models.mmdit import MMDiT
+from qi2.models.sequence import Prefix
 
 
 def schedule(steps: int, shift: float) -> Tensor:

@@ -18,7 +18,8 @@ from qi2.data.world.edits import Edit, sample_edit
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import Scene
-from qi2.models.condition import ConditionEncoder, EncodedPrompt
+from qi2.models.condition import ConditionEncoder
+from qi2.models.sequence import EncodedPrompt
 from qi2.models.vae import VAE
 from qi2.rlhf.config import PromptsConfig
 from qi2.training.encode import square

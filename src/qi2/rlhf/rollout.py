@@ -8,9 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from qi2.core import rng
-from qi2.models.condition import EncodedPrompt, collate
-from qi2.models.mmdit import Condition, MMDiT, Prefix
+from qi2.models.mmdit import MMDiT
 from qi2.models.sampler import guided_velocity, sample, schedule
+from qi2.models.sequence import Condition, EncodedPrompt, Prefix, collate
 from qi2.models.vae import VAE
 from qi2.objectives.policy import sde_step
 from qi2.rlhf.config import RolloutConfig

@@ -18,7 +18,8 @@ from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data.shards import Sidecar
-from qi2.models.condition import ConditionEncoder, EncodedPrompt
+from qi2.models.condition import ConditionEncoder
+from qi2.models.sequence import EncodedPrompt
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
 from qi2.training.encoded import write

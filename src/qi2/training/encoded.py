@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from qi2.core.errors import QI2Error
-from qi2.models.condition import EncodedPrompt, collate
-from qi2.models.mmdit import Condition
+from qi2.models.sequence import Condition, EncodedPrompt, collate
 
 IMAGE = -1  # marks an image in a stored layout
 EMPTY = 0  # index of the empty prompt without images: the unconditional branch
