@@ -19,6 +19,7 @@ from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data.config import DataConfig
+from qi2.data.edits.mask import given_region
 from qi2.data.edits.rows import Photograph, photo_edit_rows
 from qi2.data.pages.config import PagesConfig
 from qi2.data.pages.fonts import drawable
@@ -152,7 +153,8 @@ def _rows_of(name: str, given: UserRow, data: DataConfig) -> Iterator[Row]:
         yield row(reference, content, _extension(suffix), (), task="reference", kind="reference")
     task, caption_kind = ("ti2i", "instruction") if references else ("t2i", "general")
     extension = _extension(given.suffix)
-    yield row(name, given.data, extension, given.captions, task=task, references=references, caption_kind=caption_kind)
+    region = None if given.mask is None else given_region(given.mask, given.data)
+    yield row(name, given.data, extension, given.captions, task=task, references=references, region=region, caption_kind=caption_kind)
 
 
 def _extension(suffix: str) -> str:

@@ -26,6 +26,7 @@ SHOWN = {
     "entropy": ("entropy", "difference_entropy"),
     "clip": ("clip",),
     "token_length": ("tokens_min", "tokens_max"),
+    "pair_mask": ("region",),
     "pair_unchanged": ("pair_change",),
     "pair_spill": ("pair_outside",),
     "pair_unrelated": ("pair_similarity",),

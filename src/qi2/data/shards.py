@@ -36,7 +36,7 @@ class Row:
     task: str = "t2i"  # t2i, ti2i (captions are instructions), or reference (input picture of a ti2i row, never a target)
     kind: str | None = None  # scene kind, edit kind, page_KIND, reference, or defect_NAME
     references: tuple[str, ...] = ()  # ids
-    region: str | None = None  # JSON: cells that may change, or "background"
+    region: str | None = None  # JSON: cells that may change, a mask (edits/mask.py), or "background"
     split: str = "train"  # or heldout
     scene: str | None = None  # JSON of the scene that the picture shows
     edit: str | None = None  # JSON of the edit

@@ -10,11 +10,13 @@ from PIL import Image
 
 from qi2.data.config import DataConfig
 from qi2.data.curate_config import StageThresholds
+from qi2.data.edits.mask import given_region
 from qi2.data.edits.rows import Photograph, photo_edit_rows
 from qi2.data.filters import pair
 from qi2.data.filters.alignment import thumbnail
 from qi2.data.photos import PHOTOS, load
-from qi2.data.shards import Row
+from qi2.data.shards import Row, plain_nulls
+from qi2.data.world.defects import encode_png
 from qi2.data.world.examples import make_rows, plan
 
 LIMITS = StageThresholds(min_pair_change=0.01, max_pair_outside=0.06, min_pair_similarity=0.25)
@@ -39,7 +41,7 @@ def _table(rows: list[Row]) -> pd.DataFrame:
         | {"aspect": image.width / image.height, "thumbnail": thumbnail(image)}
         for row, image in zip(rows, images, strict=True)
     ]
-    return pd.DataFrame(known)
+    return plain_nulls(pd.DataFrame(known))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,21 @@ def _patched(data: bytes, region: str, scene: str) -> bytes:
         patch = values[rows[middle] : rows[middle] + 4, columns[middle] : columns[middle] + 4]
         patch[fixed[rows[middle] : rows[middle] + 4, columns[middle] : columns[middle] + 4]] ^= 128
     return values.tobytes()
+
+
+def test_a_users_mask_bounds_the_change_and_one_that_cannot_be_used_costs_its_pair() -> None:
+    """Of three pairs alike, one has no mask, one a mask that the change leaves, one a mask of another size."""
+    before = load(PHOTOS[0]).crop((100, 50, 356, 306))
+    after, mask = before.copy(), Image.new("L", before.size, 0)
+    after.paste((0, 200, 0), (20, 20, 236, 100))
+    mask.paste(255, (0, 0, 110, 110))
+    regions = [None, *(given_region(encode_png(image), encode_png(after)) for image in (mask, mask.resize((64, 64)), mask.point(lambda _: 255)))]
+    rows = [Row("before", encode_png(before), "png", (), task="reference")]
+    rows += [Row(f"e{k}", encode_png(after), "png", ("a",), task="ti2i", references=("before",), region=region) for k, region in enumerate(regions)]
+    refused = _refused(_table(rows))
+    assert refused["pair_spill"].tolist() == [False, True, False, False]
+    assert refused["pair_mask"].tolist() == [False, False, True, False]
+    assert not refused["pair_unchanged"].any()
 
 
 def test_unknown_kinds_without_a_mask_are_judged_mildly(photos: pd.DataFrame) -> None:

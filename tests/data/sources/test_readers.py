@@ -14,11 +14,12 @@ from PIL import Image
 from qi2.core.errors import QI2Error
 from qi2.core.reporter import NullReporter
 from qi2.data.config import DataConfig
+from qi2.data.edits.mask import encode_mask, unusable
 from qi2.data.ingest import ingest
 from qi2.data.inspect import inspect
 from qi2.data.shards import Sidecar
 from qi2.data.sources import UserRow, read_source, source_kind
-from qi2.data.world.defects import encode_png
+from qi2.data.world.defects import encode_jpeg, encode_png
 from tests.data.test_ingest import Config
 
 RED, BLUE = (encode_png(Image.new("RGB", (40, 40), color)) for color in ("red", "blue"))
@@ -108,6 +109,40 @@ def test_every_kind_of_source_gives_the_same_rows(write, tmp_path: Path) -> None
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def _masked(color: str, size: tuple[int, int] = (40, 40)) -> bytes:
+    """White in its upper left quarter."""
+    mask = Image.new("L", size, 0)
+    mask.paste(255, (0, 0, size[0] // 2, size[1] // 2))
+    return encode_png(mask.convert(color))
+
+
+def test_a_mask_reaches_the_sidecar_as_our_own_edits_have_it_and_a_useless_one_its_reason(tmp_path: Path) -> None:
+    _files(tmp_path / "set")
+    masks = {"l": _masked("L"), "rgb": _masked("RGB"), "bit": _masked("1"), "wide": _masked("L", (80, 40)), "bad": b"no picture"}
+    masks["black"] = encode_png(Image.new("L", (40, 40), 3))
+    for name, data in masks.items():
+        (tmp_path / "set" / f"{name}.png").write_bytes(data)
+    line = {"image": "red.png", "caption": "make it red", "references": ["blue.png"]}
+    lines = [line, *(line | {"mask": f"{name}.png"} for name in ("l", "rgb", "bit", "wide", "bad", "black", "gone"))]
+    lines.append({"image": "red.png", "caption": "no edit", "mask": ["l.png"]})
+    (tmp_path / "set" / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    ingest(Config(data=DataConfig(source=str(tmp_path / "set" / "own.jsonl"))), tmp_path / "raw", NullReporter())
+    regions = Sidecar.load(tmp_path / "raw").table.query("task != 'reference'")["region"].tolist()
+    expected = encode_mask(Image.open(io.BytesIO(masks["l"])))
+    assert regions[:4] == [None, expected, expected, expected] and regions[-1] is None
+    reasons = ["80 x 40 pixels and its picture 40 x 40", "no picture that can be read", "no white pixel", "missing or empty"]
+    assert all(reason in str(unusable(region)) for reason, region in zip(reasons, regions[4:8], strict=True))
+
+
+def test_a_mask_lies_beside_its_edit_in_a_shard_and_is_turned_upright_like_it(tmp_path: Path) -> None:
+    picture, mask = Image.new("RGB", (40, 60), "red"), Image.open(io.BytesIO(_masked("RGB", (60, 40))))
+    target = encode_jpeg(picture, 90, orientation=6)
+    shard = write_tar(tmp_path / "s.tar", [("e.jpg", target), ("e.txt", b"make it red"), ("e.ref0.png", BLUE), ("e.mask.png", encode_png(mask))])
+    ingest(Config(data=DataConfig(source=str(shard))), tmp_path / "raw", NullReporter())
+    table = Sidecar.load(tmp_path / "raw").table
+    assert len(table) == 2 and table["region"].iloc[1] == encode_mask(mask.convert("L"))
 
 
 def test_rights_reach_the_sidecar(tmp_path: Path) -> None:

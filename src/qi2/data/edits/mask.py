@@ -1,17 +1,25 @@
-"""The change mask in a sidecar's ``region`` column: JSON of a zlib-compressed 64x64 grid of bits, and the older forms."""
+"""The change mask in a sidecar's ``region`` column: JSON of a zlib-compressed 64x64 grid of bits, and the older forms.
+
+Of a mask that a user gave and that cannot be used, the column says why, and curation rejects the row for it.
+"""
 
 import base64
+import io
 import json
 import zlib
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qi2.core.errors import QI2Error
 from qi2.data.world.scene import Cell
 
 GRID = 64
+UNUSABLE = "unusable"  # key of the reason
+HALF = 128  # from this grey on a given mask says that a pixel may change
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+ORIENTATION = 0x0112
 
 
 def encode_mask(mask: Image.Image) -> str:
@@ -34,6 +42,51 @@ def decode_mask(region: str | None, size: tuple[int, int], grid: Cell = (2, 2)) 
             f"region {str(region)[:60]!r} is no mask of edits/mask.py, no list of cells of a {grid} grid, not background and not all: {error}"
         ) from error
     return Image.fromarray(np.where(_or_rows(_or_rows(marked, size[1]).T, size[0]).T, 255, 0).astype(np.uint8))
+
+
+def given_region(mask: bytes, target: bytes) -> str | None:
+    """The region column of a mask file for an edit's target file: white (or transparent) may change, both are taken upright.
+
+    None where the target cannot be read, which curation reports; else, where the mask cannot be used, JSON with the reason.
+    """
+    try:
+        size = _upright_size(target)
+    except Exception:  # decoders raise almost anything on damaged bytes
+        return None
+    try:
+        picture = _mask_of(mask)
+    except Exception as error:
+        return _unusable(f"the mask is no picture that can be read ({type(error).__name__})" if mask else "the mask's file is missing or empty")
+    if picture.size != size:
+        return _unusable("the mask has {} x {} pixels and its picture {} x {}; give both the same size".format(*picture.size, *size))
+    if picture.getbbox() is None:
+        return _unusable("the mask has no white pixel, so nothing may change; make white what may")
+    return encode_mask(picture)
+
+
+def unusable(region: str | None) -> str | None:
+    """Why a row's given mask cannot be used; None where it can, and where none was given."""
+    return json.loads(region)[UNUSABLE] if region and region.startswith(f'{{"{UNUSABLE}"') else None
+
+
+def _unusable(reason: str) -> str:
+    return json.dumps({UNUSABLE: reason})
+
+
+def _upright_size(data: bytes) -> tuple[int, int]:
+    """By the header alone."""
+    with Image.open(io.BytesIO(data)) as image:
+        return (image.height, image.width) if image.getexif().get(ORIENTATION) in TURNED else image.size
+
+
+def _mask_of(data: bytes) -> Image.Image:
+    """L, 255 where the picture is light."""
+    with Image.open(io.BytesIO(data)) as image:
+        upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        layers = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
+    return upright.convert("L").point(lambda grey: 255 if grey >= HALF else 0)
 
 
 def _marked(value: Any, grid: Cell) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The report wants edit data that is consistent but names no operator (2.1, 2.3, stage 2); these are ours. All is read from the
 thumbnails that near-duplicate detection keeps anyway, so it costs no decode: changes finer than a 32nd of the picture are not seen,
-and kinds whose change may be that fine are not asked for one.
+and kinds whose change may be that fine are not asked for one. A pair whose given mask cannot be used is rejected rather than taken
+without it: its user said that not everything may change.
 """
 
 import json
@@ -12,7 +13,7 @@ import numpy as np
 
 from qi2.data.curate_config import StageThresholds
 from qi2.data.edits.base import COLOURS, LAYOUT, NOTHING
-from qi2.data.edits.mask import decode_mask
+from qi2.data.edits.mask import decode_mask, unusable
 from qi2.data.edits.registry import OPERATIONS
 from qi2.data.filters.alignment import SIDE, unpack
 from qi2.data.filters.base import PAIR, Filter, outside
@@ -56,11 +57,12 @@ def columns(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _pairs(table: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray]:
-    """Positions of edits and of their first references, where both were decoded."""
+    """Positions of edits and of their first references, where both were decoded and the mask can be used."""
     given = table["thumbnail"].notna().to_numpy()
     place = {name: row for row, name in enumerate(table["id"]) if given[row]}
     names = table["references"].to_numpy()
-    rows = [row for row in np.flatnonzero((table["role"] == PAIR).to_numpy() & given) if len(names[row]) and names[row][0] in place]
+    edits = np.flatnonzero((table["role"] == PAIR).to_numpy() & given & ~_without_mask(table))
+    rows = [row for row in edits if len(names[row]) and names[row][0] in place]
     return np.array(rows, int), np.array([place[names[row][0]] for row in rows], int)
 
 
@@ -140,6 +142,18 @@ def _histograms(images: np.ndarray) -> np.ndarray:
     return np.asarray(counts.reshape(len(images), -1) / images[0, 0].size)
 
 
+def _without_mask(table: "pd.DataFrame") -> np.ndarray:
+    """Edits with a mask that cannot be used."""
+    found = np.zeros(len(table), bool)
+    rows = np.flatnonzero((table["role"] == PAIR).to_numpy())
+    found[rows] = [unusable(region) is not None for region in table["region"].iloc[rows]]
+    return found
+
+
+def _bad_mask(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
+    return _without_mask(table)
+
+
 def _unchanged(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
     return outside(table["pair_change"], limits.min_pair_change, None)
 
@@ -153,6 +167,7 @@ def _unrelated(table: "pd.DataFrame", limits: StageThresholds) -> np.ndarray:
 
 
 FILTERS = (
+    Filter("pair_mask", (PAIR,), (), _bad_mask),
     Filter("pair_unchanged", (PAIR,), ("pair_change",), _unchanged),
     Filter("pair_spill", (PAIR,), ("pair_outside",), _spill),
     Filter("pair_unrelated", (PAIR,), ("pair_similarity",), _unrelated),

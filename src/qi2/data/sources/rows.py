@@ -31,6 +31,7 @@ class UserRow:
     licence: str = ""
     origin: str = ""  # where it came from, e.g. a web address
     opt_out: bool = False  # its owner does not want it trained on
+    mask: bytes | None = None  # of an edit, the file of its mask (white: may change), empty where it cannot be read; None: none given
 
 
 def table_row(values: Mapping[str, Any], folder: Path, name: str) -> UserRow:
@@ -42,7 +43,8 @@ def table_row(values: Mapping[str, Any], folder: Path, name: str) -> UserRow:
         raise QI2Error(f"{name}: the caption is {captions!r}; give a text or a list of texts")
     data, suffix = load(image, folder, name)
     references = tuple(load(item, folder, name) for item in values.get("references") or ())
-    return UserRow(name, data, suffix, tuple(map(plain, captions)), references, *rights(values))
+    mask = load(values["mask"], folder, f"{name}, mask")[0] if references and values.get("mask") else None
+    return UserRow(name, data, suffix, tuple(map(plain, captions)), references, *rights(values), mask=mask)
 
 
 def rights(values: Mapping[str, Any]) -> tuple[str, str, bool]:

@@ -1,7 +1,8 @@
 """Tar shards after the webdataset convention: files of one sample follow each other and share their name up to the first dot.
 
 ``KEY.jpg`` (or another image) is the picture, ``KEY.txt`` its captions, one a line, ``KEY.json`` an object with captions, licence, origin
-and opt-out; ``KEY.ref0.png``, ``KEY.ref1.png`` ... are the references of an edit. Nothing is unpacked to disk.
+and opt-out; ``KEY.ref0.png``, ``KEY.ref1.png`` ... are the references of an edit, ``KEY.mask.png`` says where it may change (white).
+Nothing is unpacked to disk.
 """
 
 import tarfile
@@ -61,7 +62,9 @@ def _sample(path: Path, key: str, parts: dict[str, bytes]) -> Iterator[UserRow]:
     values: dict[str, Any] = json_object(parts["json"], f"{name}.json") if "json" in parts else {}
     given: Any = next((values[field] for field in CAPTION_KEYS if values.get(field)), [])
     captions = lines(parts["txt"]) if "txt" in parts else tuple(plain(str(text)) for text in ([given] if isinstance(given, str) else given))
-    yield UserRow(name, parts[found[0]], f".{found[0]}", captions, tuple(_references(parts)), *rights(values))
+    references = tuple(_references(parts))
+    mask = next((data for extension, data in parts.items() if references and extension.startswith("mask.")), None)
+    yield UserRow(name, parts[found[0]], f".{found[0]}", captions, references, *rights(values), mask=mask)
 
 
 def _references(parts: dict[str, bytes]) -> Iterator[tuple[bytes, str]]:
