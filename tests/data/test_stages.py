@@ -71,6 +71,15 @@ def test_a_pair_goes_with_its_reference_and_an_unused_reference_goes_too(lenient
     assert funnel["stage2"]["rejected"] == {"entropy": 1, "reference": 1, "unused_reference": 1}
 
 
+def test_a_held_out_copy_of_earlier_training_data_is_rejected_and_no_stage_counts_it(lenient: CurateConfig) -> None:
+    table = _edit_rows()
+    expected = run_stages(table, lenient, 0)[1]
+    table.loc[8, "near_duplicate_of"] = "earlier"
+    reasons, funnel = run_stages(table, lenient, 0)
+    assert {reason[8] for reason in reasons.values()} == {"near_duplicate"}
+    assert funnel == expected
+
+
 def test_heldout_rows_enter_no_stage(lenient: CurateConfig) -> None:
     reasons, _ = run_stages(_edit_rows(), lenient, 0)
     assert {reason[8] for reason in reasons.values()} == {"heldout"}

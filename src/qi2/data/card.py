@@ -34,6 +34,8 @@ def card(table: "pd.DataFrame", funnel: Mapping[str, Mapping[str, Any]], models:
     """Markdown with the hub's front matter; ``table``: all rows with scores; ``trained_here``: which models are small stand-ins."""
     used = table[table["role"] != REFERENCE]
     kept = used[used[[f"reason_{name}" for name in funnel]].isna().any(axis=1)]
+    heldout = used[used["split"] == "heldout"]
+    spoilt = int(heldout["near_duplicate_of"].notna().sum())
     captions = [text for texts in kept["captions"] for text in texts]
     stages = [(name, stage["in"], stage["kept"], _share(stage["kept"], stage["in"]), _sides(stage), _reasons(stage)) for name, stage in funnel.items()]
     sources = kept.groupby(["source", "task", "licence"]).size().reset_index(name="rows").itertuples(index=False)
@@ -49,7 +51,8 @@ def card(table: "pd.DataFrame", funnel: Mapping[str, Mapping[str, Any]], models:
             "",
             f"{len(kept)} of {len(used)} samples (images and edits) are in one training manifest or more, with {len(captions)} captions"
             + (f" of {int(np.median([len(text) for text in captions]))} letters (median)." if captions else "."),
-            f"{int((used['split'] == 'heldout').sum())} are held out and enter no training manifest.",
+            f"{len(heldout)} are held out and enter no training manifest"
+            + (f"; {spoilt} of them are rejected, since earlier data trained on copies of them." if spoilt else "."),
             "",
             "## Training stages",
             "Each stage takes what the one before kept and applies its own thresholds (`funnel.json` has them all).",

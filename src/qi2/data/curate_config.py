@@ -64,7 +64,7 @@ class CurateConfig:
     captions: list[str] = field(default_factory=list)  # captions.parquet of `qi2 data caption` on the raw folder (see recaption.py)
     caption_mode: str = "replace"  # a row's own captions, or "add" to them
     caption_schemes: list[str] = field(default_factory=lambda: ["general", "text", "knowledge", "structured"])  # which of them, in this order
-    known: list[str] = field(default_factory=list)  # scores.parquet of earlier data: copies of pictures that they kept are rejected
+    known: list[str] = field(default_factory=list)  # scores.parquet of earlier data: copies of what they kept are rejected, held-out ones too
     known_distance: int = 23  # a copy of those differs in at most so many of the 256 bits of its hash
     examples: int = 4  # rejected pictures shown per reason
     stage1: StageThresholds = field(

@@ -1,7 +1,8 @@
 """Thresholds applied to stored scores, stage by stage, as in the report's Figure 6: what enters, what leaves, and why.
 
 Stage k receives what stage k-1 kept and the rows that it newly admits (edit pairs at 2, synthetic rows at 3); so a row that
-was rejected once stays out. The first filter in the report's order that refuses a row is its reason.
+was rejected once stays out. The first filter in the report's order that refuses a row is its reason. Held-out rows are candidates of no
+stage; only copies of what earlier data trained on are rejected among them.
 """
 
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import numpy as np
 from qi2.core.errors import QI2Error
 from qi2.core.rng import key
 from qi2.data.curate_config import CurateConfig, StageThresholds, thresholds
+from qi2.data.filters import near
 from qi2.data.filters.base import IMAGE, PAIR, REFERENCE, Filter
 from qi2.data.filters.registry import FILTERS
 
@@ -63,7 +65,8 @@ def run_stage(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds
         for column in config.balance_over:
             _balance(table, _category(table, column, limits), reason, limits.balance, seed)
         _check_references(table, reason)
-    reason[(table["split"] == "heldout").to_numpy()] = HELDOUT
+    heldout = (table["split"] == "heldout").to_numpy()
+    reason[heldout] = np.where(near.FILTER.rejects(table[heldout], limits), near.FILTER.name, HELDOUT)
     return reason, _summary(table, entering, reason, limits)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from qi2.core.errors import QI2Error
-from qi2.data.curate_config import CurateConfig
+from qi2.data.curate_config import STAGES, CurateConfig
 from qi2.data.filters import exact, near
 from qi2.data.filters.alignment import thumbnail, unpack
 from qi2.data.filters.broken import decode
@@ -110,15 +110,29 @@ def test_near_copies_of_photographs_are_found_by_their_hashes(way: str) -> None:
     assert sum(name is not None for name in found) == sum(settled)
 
 
-def test_copies_of_what_earlier_data_kept_are_rejected_and_of_what_they_rejected_are_not(tmp_path: Path) -> None:
-    crops = [load(photo).crop((0, 0, 128, 128)) for photo in PHOTOS[:4]]
-    known = _table([encode_png(crop) for crop in crops], reason_stage1=[None, "heldout", "nsfw", None])
+def _known(crops: list[Image.Image], folder: Path) -> CurateConfig:
+    """Earlier data of which the second crop is held out, the third rejected, and the fourth trained on from stage 3."""
+    known = _table([encode_png(crop) for crop in crops])
     known["id"], known["phash"] = [f"old{k}" for k in range(4)], near.hashes(known["thumbnail"])
-    known.drop(columns="thumbnail").to_parquet(tmp_path / "scores.parquet")
-    table = _table([*(encode_jpeg(crop, 60) for crop in crops), encode_png(load(PHOTOS[5]).crop((0, 0, 128, 128)))], split=["train"] * 3 + ["heldout", "train"])
+    for name in STAGES:
+        known[f"reason_{name}"] = [None, "heldout", "nsfw", "not_admitted" if name < "stage3" else None]
+    known.drop(columns="thumbnail").to_parquet(folder / "scores.parquet")
+    return CurateConfig(known=[str(folder / "scores.parquet")])
+
+
+@pytest.mark.parametrize(("split", "copies"), [("train", ["old0", "old1", None, "old3", None]), ("heldout", ["old0", None, None, "old3", None])])
+def test_copies_of_what_earlier_data_kept_are_rejected_and_held_out_ones_of_what_it_trained_on(split: str, copies: list[str | None], tmp_path: Path) -> None:
+    crops = [load(photo).crop((0, 0, 128, 128)) for photo in PHOTOS[:4]]
+    table = _table([*(encode_jpeg(crop, 60) for crop in crops), encode_png(load(PHOTOS[5]).crop((0, 0, 128, 128)))], split=split)
     table["phash"] = near.hashes(table["thumbnail"])
-    found = near.duplicate_of(table, np.ones(5, bool), CurateConfig(known=[str(tmp_path / "scores.parquet")]))
-    assert found.tolist() == ["old0", "old1", None, None, None]  # a held-out row stays what it is
+    assert near.duplicate_of(table, np.ones(5, bool), _known(crops, tmp_path)).tolist() == copies
+
+
+def test_a_training_copy_of_a_held_out_picture_goes_even_where_that_one_is_rejected(tmp_path: Path) -> None:
+    crops = [load(photo).crop((0, 0, 128, 128)) for photo in PHOTOS[:4]]
+    table = _table([encode_png(crops[0]), encode_jpeg(crops[0], 60)], split=["heldout", "train"], phash=["00" * 32] * 2)
+    table.loc[0, "phash"] = near.hashes(table["thumbnail"])[0]
+    assert near.duplicate_of(table, np.ones(2, bool), _known(crops, tmp_path)).tolist() == ["old0", "r0"]
 
 
 def test_a_table_of_earlier_data_that_is_none_is_named(tmp_path: Path) -> None:

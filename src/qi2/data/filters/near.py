@@ -7,7 +7,8 @@ perceptual hash differ, at a cost that hardly grows faster than N (see ``hamming
 first is compared with the others). A row is rejected only when a *kept* row is its
 near-duplicate, so that a chain of small differences never empties a cluster.
 
-Earlier data (``curate.known``) are compared by their stored hashes alone: what nearly equals a row that they kept is rejected.
+Earlier data (``curate.known``) are compared by their stored hashes alone: what nearly equals a row that they trained on or hold out is
+rejected, and of held-out rows what nearly equals one that they trained on, since it would judge a model by what it has learnt.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qi2.core.errors import QI2Error
-from qi2.data.curate_config import CurateConfig, StageThresholds
+from qi2.data.curate_config import STAGES, CurateConfig, StageThresholds
 from qi2.data.filters.alignment import coarse, matches, thumbnail, unpack
 from qi2.data.filters.base import IMAGE, TARGETS, Filter, Picture
 from qi2.data.filters.exact import best_first, comparable
@@ -97,40 +98,46 @@ def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig
     ids, heldout, earlier = part["id"].to_numpy(), part["split"].to_numpy() == "heldout", known_copies(part, config)
     kept: set[int] = set()
     for row in best_first(part, passes[rows]).tolist():
-        same = earlier[row] or next((ids[other] for other in neighbours.get(row, ()) if other in kept), None)
-        if same is None or heldout[row]:
+        same = earlier[row] or (None if heldout[row] else next((ids[other] for other in neighbours.get(row, ()) if other in kept), None))
+        found[rows[row]] = same
+        if same is None or heldout[row]:  # training copies of a held-out row go in any case
             kept.add(row)
-        else:
-            found[rows[row]] = same
     return found
 
 
 def known_copies(part: "pd.DataFrame", config: CurateConfig) -> np.ndarray:
-    """For every T2I row the id of a row of earlier data whose hash differs in at most ``curate.known_distance`` bits, or None."""
+    """For every T2I row the id of a row of earlier data whose hash differs in at most ``curate.known_distance`` bits, or None.
+
+    Held-out rows compare only with rows that a stage of the earlier data trained on.
+    """
     found = np.full(len(part), None, dtype=object)
     if not config.known:
         return found
     targets = np.flatnonzero((part["role"] == IMAGE).to_numpy())
-    own = _bytes(part["phash"].iloc[targets])
+    own, heldout = _bytes(part["phash"].iloc[targets]), (part["split"] == "heldout").to_numpy()[targets]
     for path in config.known:
-        names, known = _known(Path(path))
+        names, known, trained = _known(Path(path))
         earlier, new = links_between(known, own, config.known_distance)
+        counts = trained[earlier] | ~heldout[new]
+        earlier, new = earlier[counts], new[counts]
         found[targets[new[::-1]]] = names[earlier[::-1]]  # the first match of a row is written last
     return found
 
 
-def _known(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and hashes of the pictures that earlier data kept or hold out."""
+def _known(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids and hashes of the pictures that earlier data trained on, at any stage, or hold out; and which they trained on."""
     import pandas as pd
 
-    columns = ["id", "role", "phash", "reason_stage1"]
+    reasons = [f"reason_{name}" for name in STAGES]
+    columns = ["id", "role", "phash", *reasons]
     try:
         table = pd.read_parquet(path, columns=columns)
     except Exception as error:  # no file, no parquet file, or other columns
         raise QI2Error(f"curate.known: {path} is not a scores.parquet that curation wrote, with the columns {', '.join(columns)}: {error}") from error
-    stayed = table["reason_stage1"].isna() | (table["reason_stage1"] == "heldout")
-    table = table[stayed & (table["role"] == IMAGE) & table["phash"].notna()]
-    return table["id"].to_numpy(object), _bytes(table["phash"])
+    table = table[(table["role"] == IMAGE) & table["phash"].notna()]
+    trained = table[reasons].isna().any(axis=1).to_numpy()
+    stayed = trained | (table[reasons[0]] == "heldout").to_numpy()
+    return table["id"].to_numpy(object)[stayed], _bytes(table["phash"][stayed]), trained[stayed]
 
 
 def hashes(thumbnails: "pd.Series") -> list[str | None]:
