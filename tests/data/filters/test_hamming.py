@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from qi2.data.filters.hamming import links, links_between, plan
+from qi2.data.filters import hamming
+from qi2.data.filters.bands import plan
+from qi2.data.filters.hamming import links, links_between
 
 CASES = [(64, 0), (64, 3), (64, 6), (64, 7), (64, 10), (256, 7), (256, 15), (256, 31), (72, 5)]
 
@@ -34,6 +36,15 @@ def test_all_pairs_within_the_distance_are_found_and_no_others(bits: int, distan
     hashes = _hashes(bits, distance)
     first, second = links(hashes, distance)
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == sorted(_brute(hashes, distance))
+
+
+@pytest.mark.parametrize(("bits", "distance"), [(64, 6), (256, 7), (256, 31)])
+def test_no_pair_is_lost_where_blocks_and_waiting_pairs_end(bits: int, distance: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = _hashes(bits, distance)
+    expected = links(hashes, distance)
+    monkeypatch.setattr(hamming, "BLOCK", 16)
+    monkeypatch.setattr(hamming, "WAITING", 40)
+    assert np.array_equal(links(hashes, distance), expected)
 
 
 @pytest.mark.parametrize(("bits", "distance"), CASES)
