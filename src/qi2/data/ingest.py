@@ -7,12 +7,12 @@ import hashlib
 import json
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
@@ -20,12 +20,12 @@ from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data.config import DataConfig
 from qi2.data.edits.mask import given_region
-from qi2.data.edits.rows import Photograph, photo_edit_rows
+from qi2.data.edits.rows import Photograph, kind_weights, picked_rows, picks
 from qi2.data.pages.config import PagesConfig
 from qi2.data.pages.fonts import drawable
 from qi2.data.pages.rows import page_row
 from qi2.data.photos import photo_crops
-from qi2.data.shards import Row, ShardWriter
+from qi2.data.shards import Row, ShardWriter, read_image
 from qi2.data.sources import UserRow, read_source
 from qi2.data.world.edits import EDIT_KINDS
 from qi2.data.world.examples import Item, make_rows, plan
@@ -36,6 +36,7 @@ T = TypeVar("T", bound=Sized)
 CHUNK = 256  # items per task of a worker process
 PHOTOGRAPHS = ("photo", "user")  # sources
 FEW = 2000  # items below which starting processes costs more than it saves
+PAIRS, FEW_PAIRS = 4, 100  # the same of edits of photographs, which take some 20 times as long and at 2048 px are large
 
 
 class IngestConfig(Protocol):
@@ -78,21 +79,21 @@ def _world_rows(data: DataConfig, seed: int) -> Iterator[Row]:
     """The planned items in order."""
     items = plan(data, seed)
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    return _drawn("world", partial(_draw_items, seed=seed, n_captions=data.captions_per_image), chunks, data.workers)
+    return _drawn("world", partial(_draw_items, seed=seed, n_captions=data.captions_per_image), chunks, data.workers, FEW)
 
 
 def _page_rows(data: DataConfig, seed: int) -> Iterator[Row]:
     for split, n in (("train", data.pages.count), ("heldout", data.pages.heldout)):
         if n:
             chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
-            yield from _drawn("pages of text", partial(_draw_pages, config=data.pages, seed=seed, split=split), chunks, data.workers)
+            yield from _drawn("pages of text", partial(_draw_pages, config=data.pages, seed=seed, split=split), chunks, data.workers, FEW)
 
 
-def _drawn(label: str, draw: Callable[[T], list[Row]], chunks: Sequence[T], workers: int) -> Iterator[Row]:
-    """The rows of all chunks in order; the bytes do not depend on the number of processes."""
+def _drawn(label: str, draw: Callable[[T], list[Row]], chunks: Sequence[T], workers: int, few: int) -> Iterator[Row]:
+    """The rows of all chunks in order; the bytes do not depend on the number of processes, of which up to ``few`` items start none."""
     total = sum(map(len, chunks))
     with Progress(f"ingest: {label}", total, "img") as progress:
-        for chunk, rows in zip(chunks, _made(draw, chunks, workers if total > FEW else 0), strict=True):
+        for chunk, rows in zip(chunks, _made(draw, chunks, workers if total > few else 0), strict=True):
             yield from rows
             progress.update(len(chunk))
 
@@ -124,15 +125,23 @@ def _photo_edit_rows(data: DataConfig, seed: int, writer: ShardWriter) -> Iterat
     config = data.photo_edits
     if not config.count:
         return
+    writer.flush()  # the processes read the shards
     photos = [
-        Photograph(line["id"], partial(writer.image, line), next(iter(line["captions"]), ""), line["licence"], line["origin"], line["split"])
+        _photograph(line, writer.folder)
         for line in writer.lines
         if line["source"] in PHOTOGRAPHS and line["task"] == "t2i" and line["format"] and not line["opt_out"]
     ]
-    with Progress("ingest: photo edits", config.count, "pair") as progress:
-        for row in photo_edit_rows(photos, config.count, seed, config.kinds, config.side, config.square):
-            yield row
-            progress.update(row.task == "ti2i")
+    draw = partial(picked_rows, seed=seed, weights=kind_weights(config.kinds), side=config.side, square=config.square)
+    picked = picks(photos, config.count, seed)
+    chunks = [picked[start : start + PAIRS] for start in range(0, len(picked), PAIRS)]
+    yield from _drawn("photo edits", draw, chunks, data.workers, FEW_PAIRS)
+
+
+def _photograph(line: Mapping[str, Any], folder: Path) -> Photograph:
+    """A line's picture, which any process can read."""
+    place = {name: line[name] for name in ("id", "shard", "offset", "length")}
+    load = partial(read_image, folder, place)
+    return Photograph(line["id"], load, next(iter(line["captions"]), ""), line["licence"], line["origin"], line["split"])
 
 
 def _user_rows(data: DataConfig) -> Iterator[Row]:

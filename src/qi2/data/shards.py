@@ -123,10 +123,14 @@ class ShardWriter:
         """The sidecar's lines so far."""
         return self._lines
 
-    def image(self, line: Mapping[str, Any]) -> Image.Image:
-        """The picture of one of these lines, as `read_image` gives it."""
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie."""
+        return self._shards.folder
+
+    def flush(self) -> None:
+        """Let readers see all rows that were added."""
         self._shards.flush()
-        return read_image(self._shards.folder, line)
 
     def add(self, row: Row) -> None:
         """Append one row."""

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.core.publish import verify
 from qi2.core.reporter import NullReporter
 from qi2.core.rng import numpy_rng
 from qi2.data.config import DataConfig
@@ -151,6 +152,17 @@ def test_a_photograph_that_cannot_be_decoded_costs_only_its_own_edits() -> None:
 
     rows = list(photo_edit_rows([Photograph("x", broken), Photograph("y", partial(load, PHOTOS[0]))], 8, 0, {"sepia": 1.0}, side=96))
     assert len([row for row in rows if row.task == "ti2i"]) == 4
+
+
+def test_edits_have_the_same_bytes_with_any_number_of_processes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("qi2.data.ingest.FEW_PAIRS", 0)
+    monkeypatch.setattr("qi2.data.ingest.PAIRS", 3)
+    for workers in (0, 2):
+        data = DataConfig(world_images=2, rich_images=0, edit_pairs=0, photo_crops=6, photo_sizes=[96], heldout_images=0, heldout_edits=0, heldout_crops=2)
+        data.photo_edits, data.shard_rows, data.workers = PhotoEditsConfig(count=11, side=96), 5, workers
+        ingest(SimpleNamespace(seed=0, data=data), tmp_path / str(workers), NullReporter())
+    assert verify(tmp_path / "0") == verify(tmp_path / "2")
+    assert (Sidecar.load(tmp_path / "0").table["source"] == "photo_edit").sum() >= 20
 
 
 def test_ingest_makes_edits_of_the_photographs_that_it_wrote(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -1,6 +1,6 @@
 """Rows of editing pairs for ingest, from any photographs (report 2.1)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,16 @@ class Photograph:
     split: str = "train"
 
 
+@dataclass(frozen=True)
+class Pick:
+    """What an edit is made of: its number, its photograph, a second one, and among how many that was drawn."""
+
+    number: int
+    photo: Photograph
+    other: Photograph | None
+    among: int
+
+
 def photo_edit_rows(
     photos: Iterable[Photograph], n: int, seed: int, mix: Mapping[str, float] | None = None, side: int = 256, square: bool = False, first: int = 0
 ) -> Iterator[Row]:
@@ -43,23 +53,49 @@ def photo_edit_rows(
     An edit depends on the photographs, the seed and its number alone, so any process may make any part; fewer than ``n``
     come where no tried kind applies or a photograph cannot be decoded. Raises QI2Error for unknown kinds.
     """
-    weights = _weights(mix)
+    weights = kind_weights(mix)
+    for pick in picks(photos, n, seed, first):
+        yield from picked_rows([pick], seed, weights, side, square)
+
+
+def picks(photos: Iterable[Photograph], n: int, seed: int, first: int = 0) -> list[Pick]:
+    """The photographs of the edits number ``first`` to ``first + n``; none are read."""
     known = list(photos)
     splits: dict[str, list[Photograph]] = {}
     for photo in known:
         splits.setdefault(photo.split, []).append(photo)
-    for index in range(first, first + n) if known else ():
-        rng = numpy_rng(seed, "photo-edit", index)
-        photo = known[index % len(known)]
+    found = []
+    for number in range(first, first + n) if known else ():
+        photo = known[number % len(known)]
         fellows = splits[photo.split]
-        drawn = fellows[int(rng.integers(len(fellows)))]
-        other = None if drawn is photo else drawn
+        drawn = fellows[_second(_rng(seed, number), len(fellows))]
+        found.append(Pick(number, photo, None if drawn is photo else drawn, len(fellows)))
+    return found
+
+
+def picked_rows(given: Sequence[Pick], seed: int, weights: Mapping[str, float], side: int, square: bool) -> list[Row]:
+    """The rows of these edits in order, for any process."""
+    rows: list[Row] = []
+    for pick in given:
+        rng = _rng(seed, pick.number)
+        _second(rng, pick.among)
         with suppress(QI2Error):  # one of the two cannot be decoded, which curation reports
-            if (edit := _draw(photo, other, weights, rng, side, square)) is not None:
-                yield from _rows(f"photoedit-{index:06d}", edit, photo, other, rng)
+            if (edit := _draw(pick.photo, pick.other, weights, rng, side, square)) is not None:
+                rows += _rows(f"photoedit-{pick.number:06d}", edit, pick.photo, pick.other, rng)
+    return rows
 
 
-def _weights(mix: Mapping[str, float] | None) -> dict[str, float]:
+def _rng(seed: int, number: int) -> np.random.Generator:
+    return numpy_rng(seed, "photo-edit", number)
+
+
+def _second(rng: np.random.Generator, among: int) -> int:
+    """The first draw of an edit's numbers: which photograph of its split is the second."""
+    return int(rng.integers(among))
+
+
+def kind_weights(mix: Mapping[str, float] | None) -> dict[str, float]:
+    """Kinds with a weight above 0, all alike without a mix; raises QI2Error for unknown kinds and where none is left."""
     if unknown := set(mix or {}) - set(OPERATIONS):
         raise QI2Error(f"the mix of photo edits has unknown kinds {sorted(unknown)}; kinds are {', '.join(OPERATIONS)}")
     weights = {kind: float(weight) for kind, weight in (mix or dict.fromkeys(OPERATIONS, 1.0)).items() if weight > 0}
