@@ -69,7 +69,7 @@ def measured(table: Any, raw: Path, config: CurateConfig, folder: Path) -> dict[
     alone, _, _ = cpu_s(lambda: [score_files(task.files, raw, NONE, "", task.limits) for task in tasks])
 
     def run(executor: Executor, work: str, changed: CurateConfig = config) -> tuple[float, float, float]:
-        cpu, wall, (_, peak) = cpu_s(lambda: score_rows(table, raw, NONE, changed, folder / work, executor))
+        cpu, wall, (_, peak, _) = cpu_s(lambda: score_rows(table, raw, NONE, changed, folder / work, executor))
         return cpu, wall, peak
 
     here, wall_here, _ = run(inline, "inline")

@@ -87,6 +87,16 @@ def lenient_config() -> CurateConfig:
     return CurateConfig(workers=0, batch_size=32, examples=2, stage1=first, stage2=edits, stage3=synthetic, **later)
 
 
+class Held:
+    """A table's byte column as filters ask for it, from memory."""
+
+    def __init__(self, column: pd.Series) -> None:
+        self.column, self.given = column, column.notna().to_numpy()
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        return np.frombuffer(b"".join(self.column.iloc[rows]), np.uint8).reshape(len(rows), -1 if len(rows) else 0)
+
+
 @pytest.fixture
 def lenient() -> CurateConfig:
     """See ``lenient_config``."""

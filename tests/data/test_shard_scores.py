@@ -4,13 +4,17 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from qi2.core.errors import QI2Error
 from qi2.data import executors
 from qi2.data.curate import model_paths
 from qi2.data.curate_config import CurateConfig
+from qi2.data.filters.stored import Stored
 from qi2.data.scoring import Limits, batches
 from qi2.data.shard_scores import Executor, ShardDone, ShardTask, score_rows, score_shard
 from qi2.data.shards import Sidecar
@@ -109,6 +113,17 @@ def test_new_captions_are_scored_and_new_thresholds_are_not(score, raw: Path, le
     table.to_parquet(raw / "sidecar.parquet")
     score(again)
     assert again.shards == ["shard-0001.tar"]
+
+
+def test_bytes_of_any_rows_are_read_from_the_files_that_hold_them(tmp_path: Path) -> None:
+    values = [[b"aaaa", None, b"bbbb"], [None], [b"cccc", b"dddd", None]]
+    files = [tmp_path / f"{number}.parquet" for number in range(3)]
+    for file, part in zip(files, values, strict=True):
+        pq.write_table(pa.table({"embedding": pa.array(part, pa.binary())}), file)
+    stored = Stored(files, np.array([0, 3, 4, 7]), np.array([5, 6, 0, 2, 3, 4, 0]), "embedding")  # the table's order, one of the file's rows left out
+    assert stored.given.tolist() == [True, False, True, True, False, True, True]
+    assert [row.tobytes() for row in stored.take(np.array([6, 0, 3, 5, 0]))] == [b"aaaa", b"dddd", b"bbbb", b"cccc", b"dddd"]
+    assert len(stored.take(np.array([], int))) == 0
 
 
 def test_a_worker_holds_no_more_pixels_than_allowed() -> None:

@@ -86,16 +86,16 @@ def score(
 ) -> tuple["pd.DataFrame", float]:
     """The sidecar's rows with ``role`` and all score columns, duplicates included; and the largest worker in MiB, 0 where nothing was to score."""
     table = rows.assign(role=roles(rows)).reset_index(drop=True)
-    scores, peak = score_rows(table, raw, paths, config, work, executor or local(config.workers))
+    scores, peak, stored = score_rows(table, raw, paths, config, work, executor or local(config.workers))
     table = table.join(scores)
-    table[list(pair.COLUMNS)] = pair.columns(table)
+    table[list(pair.COLUMNS)] = pair.columns(table, stored["thumbnail"])
     others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER, semantic.FILTER))
-    table["phash"] = near.hashes(table["thumbnail"])
+    table["phash"] = near.hashes(stored["thumbnail"])
     passes = kept(first_reason(table, thresholds(config)["stage1"], others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
-    table["near_duplicate_of"] = near.duplicate_of(table, passes, config)
-    table["semantic_duplicate_of"] = semantic.duplicate_of(table, passes, config)
-    return table.drop(columns=["thumbnail", "embedding"]), peak
+    table["near_duplicate_of"] = near.duplicate_of(table, passes, config, stored["thumbnail"])
+    table["semantic_duplicate_of"] = semantic.duplicate_of(table, passes, config, stored["embedding"])
+    return table, peak
 
 
 def write_tables(table: "pd.DataFrame", config: CurateConfig, folder: Path) -> None:

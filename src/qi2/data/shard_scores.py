@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.publish import file_sha256, write_file
@@ -22,6 +24,7 @@ from qi2.data import filters
 from qi2.data.curate_config import CurateConfig
 from qi2.data.filters.models import ModelPaths
 from qi2.data.filters.registry import FILTERS
+from qi2.data.filters.stored import Stored
 from qi2.data.scoring import File, Limits, Scored, score_files
 from qi2.data.sources import fingerprint
 
@@ -64,8 +67,10 @@ class ShardDone:
 Executor = Callable[[Sequence[ShardTask]], Iterable[ShardDone]]  # runs `score_shard` on every task, and yields in any order
 
 
-def score_rows(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig, work: Path, executor: Executor) -> tuple["pd.DataFrame", float]:
-    """One line of scores per row, indexed like ``rows`` (a sidecar with ``role``), and the largest worker in MiB (0: all were finished).
+def score_rows(
+    rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: CurateConfig, work: Path, executor: Executor
+) -> tuple["pd.DataFrame", float, dict[str, Stored]]:
+    """One line of scores per row, indexed like ``rows`` (a sidecar with ``role``), the largest worker in MiB (0: all were finished), and ``BYTES``.
 
     Only shards that ``work`` does not hold are scored. One that fails stops no other: what is finished stays, then QI2Error names those that failed.
     """
@@ -82,7 +87,8 @@ def score_rows(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, config: Curat
         named = "; ".join(f"{done.shard}: {done.error}" for done in failed[:SHOWN])
         raise QI2Error(f"{len(failed)} of {len(tasks)} shards could not be scored ({named}); the others are finished, and a new run scores only these")
     _forget_others(tasks, work)
-    return _read(tasks, rows), peak
+    table, stored = _read(tasks, rows)
+    return table, peak, stored
 
 
 def plan(rows: "pd.DataFrame", raw: Path, paths: ModelPaths, limits: Limits, out: Path) -> list[ShardTask]:
@@ -147,19 +153,22 @@ def _plain(value: Any, kind: Any) -> Any:
     return float(value) if value is not None and str(kind) == "double" else value
 
 
-def _read(tasks: list[ShardTask], rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The finished shards as one table in the order of ``rows``; texts and bytes as objects, None where missing."""
+def _read(tasks: list[ShardTask], rows: "pd.DataFrame") -> tuple["pd.DataFrame", dict[str, Stored]]:
+    """The finished shards as one table in the order of ``rows``, texts as objects, None where missing; and where its byte columns are."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.concat_tables([pq.read_table(_places(task)[0]) for task in tasks])
+    files = [_places(task)[0] for task in tasks]
+    columns = [column for item in FILTERS for column in item.columns if column not in BYTES]
+    parts = [pq.read_table(file, columns=["id", *columns]) for file in files]
+    table = pa.concat_tables(parts)
     place = pd.Index(table["id"].to_pylist()).get_indexer(pd.Index(rows["id"]))
-    values = {name: table[name].to_numpy()[place] for name in table.column_names if name != "id"}
     frame = pd.DataFrame(index=rows.index)
-    for name, column in values.items():
-        frame[name] = pd.Series(column, index=rows.index, dtype=object if name in TEXTS + BYTES else float)
-    return frame
+    for name in columns:
+        frame[name] = pd.Series(table[name].to_numpy()[place], index=rows.index, dtype=object if name in TEXTS else float)
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    return frame, {name: Stored(files, starts, place, name) for name in BYTES}
 
 
 def _forget_others(tasks: list[ShardTask], work: Path) -> None:

@@ -12,13 +12,13 @@ from PIL import Image, ImageChops
 from qi2.core.errors import QI2Error
 from qi2.data.curate_config import STAGES, CurateConfig
 from qi2.data.filters import exact, near
-from qi2.data.filters.alignment import thumbnail, unpack
+from qi2.data.filters.alignment import thumbnail
 from qi2.data.filters.broken import decode
 from qi2.data.filters.registry import measure
 from qi2.data.photos import PHOTOS, load
 from qi2.data.world.defects import encode_jpeg, encode_png
 from qi2.data.world.render import render
-from tests.data.conftest import blank_table, distinct_scenes
+from tests.data.conftest import Held, blank_table, distinct_scenes
 
 CONFIG = CurateConfig()
 PLAIN = ("rocket.jpg", "clock_motion.png")  # parts of them show nothing, and the signs of nothing are noise
@@ -30,6 +30,10 @@ def _table(files: list[bytes], **columns: object) -> pd.DataFrame:
     table[measured.columns] = measured
     table["exact_duplicate_of"] = None
     return table
+
+
+def _near(table: pd.DataFrame, passes: np.ndarray, config: CurateConfig) -> np.ndarray:
+    return near.duplicate_of(table, passes, config, Held(table["thumbnail"]))
 
 
 def _as_bmp(image: Image.Image) -> bytes:
@@ -79,7 +83,7 @@ def test_near_copies_are_found(way: str) -> None:
     originals = [render(scene, 64) for scene in distinct_scenes(40, ("one", "two", "count", "relation"))]
     copies = [COPIES[way](image) for image in originals]
     table = _table([encode_png(image) for image in (*originals, *copies)])
-    found = near.duplicate_of(table, np.ones(80, bool), CONFIG)
+    found = _near(table, np.ones(80, bool), CONFIG)
     pairs = [(k, k + 40) for k in range(40)]
     settled = [found[b] == f"r{a}" or found[a] == f"r{b}" for a, b in pairs]
     assert np.mean(settled) >= 0.95
@@ -88,8 +92,8 @@ def test_near_copies_are_found(way: str) -> None:
 
 def test_distinct_scenes_are_never_near_duplicates() -> None:
     scenes = distinct_scenes(700)
-    thumbnails = unpack([thumbnail(render(scene, 64)) for scene in scenes])
-    first, second = near.near_pairs(thumbnails, np.zeros(700), np.zeros(700, int), CONFIG)
+    thumbnails = pd.Series([thumbnail(render(scene, 64)) for scene in scenes])
+    first, second = near.near_pairs(Held(thumbnails), np.arange(700), np.zeros(700), np.zeros(700, int), CONFIG)
     assert [(scenes[a], scenes[b]) for a, b in zip(first, second, strict=True)] == []
 
 
@@ -97,14 +101,14 @@ def test_a_recompressed_photograph_is_found_and_other_crops_are_not() -> None:
     photo = load(PHOTOS[0])
     crops = [photo.crop((x, y, x + 128, y + 128)) for x in (0, 150, 300) for y in (0, 150)]
     table = _table([*(encode_png(crop) for crop in crops), encode_jpeg(crops[0], 60)])
-    assert near.duplicate_of(table, np.ones(7, bool), CONFIG).tolist() == [None] * 6 + ["r0"]
+    assert _near(table, np.ones(7, bool), CONFIG).tolist() == [None] * 6 + ["r0"]
 
 
 @pytest.mark.parametrize("way", ["jpeg", "larger", "smaller"])
 def test_near_copies_of_photographs_are_found_by_their_hashes(way: str) -> None:
     crops = [load(photo).crop((x, 40, x + 128, 168)) for photo in PHOTOS if photo.file not in PLAIN for x in (40, 170)]
     table = _table([encode_png(image) for image in (*crops, *(COPIES[way](crop) for crop in crops))])
-    found = near.duplicate_of(table, np.ones(len(table), bool), CurateConfig(near_search="hashes"))
+    found = _near(table, np.ones(len(table), bool), CurateConfig(near_search="hashes"))
     settled = [found[k + len(crops)] == f"r{k}" or found[k] == f"r{k + len(crops)}" for k in range(len(crops))]
     assert np.mean(settled) >= 0.9
     assert sum(name is not None for name in found) == sum(settled)
@@ -113,7 +117,7 @@ def test_near_copies_of_photographs_are_found_by_their_hashes(way: str) -> None:
 def _known(crops: list[Image.Image], folder: Path) -> CurateConfig:
     """Earlier data of which the second crop is held out, the third rejected, and the fourth trained on from stage 3."""
     known = _table([encode_png(crop) for crop in crops])
-    known["id"], known["phash"] = [f"old{k}" for k in range(4)], near.hashes(known["thumbnail"])
+    known["id"], known["phash"] = [f"old{k}" for k in range(4)], near.hashes(Held(known["thumbnail"]))
     for name in STAGES:
         known[f"reason_{name}"] = [None, "heldout", "nsfw", "not_admitted" if name < "stage3" else None]
     known.drop(columns="thumbnail").to_parquet(folder / "scores.parquet")
@@ -124,29 +128,29 @@ def _known(crops: list[Image.Image], folder: Path) -> CurateConfig:
 def test_copies_of_what_earlier_data_kept_are_rejected_and_held_out_ones_of_what_it_trained_on(split: str, copies: list[str | None], tmp_path: Path) -> None:
     crops = [load(photo).crop((0, 0, 128, 128)) for photo in PHOTOS[:4]]
     table = _table([*(encode_jpeg(crop, 60) for crop in crops), encode_png(load(PHOTOS[5]).crop((0, 0, 128, 128)))], split=split)
-    table["phash"] = near.hashes(table["thumbnail"])
-    assert near.duplicate_of(table, np.ones(5, bool), _known(crops, tmp_path)).tolist() == copies
+    table["phash"] = near.hashes(Held(table["thumbnail"]))
+    assert _near(table, np.ones(5, bool), _known(crops, tmp_path)).tolist() == copies
 
 
 def test_a_training_copy_of_a_held_out_picture_goes_even_where_that_one_is_rejected(tmp_path: Path) -> None:
     crops = [load(photo).crop((0, 0, 128, 128)) for photo in PHOTOS[:4]]
     table = _table([encode_png(crops[0]), encode_jpeg(crops[0], 60)], split=["heldout", "train"], phash=["00" * 32] * 2)
-    table.loc[0, "phash"] = near.hashes(table["thumbnail"])[0]
-    assert near.duplicate_of(table, np.ones(2, bool), _known(crops, tmp_path)).tolist() == ["old0", "r0"]
+    table.loc[0, "phash"] = near.hashes(Held(table["thumbnail"]))[0]
+    assert _near(table, np.ones(2, bool), _known(crops, tmp_path)).tolist() == ["old0", "r0"]
 
 
 def test_a_table_of_earlier_data_that_is_none_is_named(tmp_path: Path) -> None:
     table = _table([encode_png(load(PHOTOS[0]).crop((0, 0, 64, 64)))])
-    table["phash"] = near.hashes(table["thumbnail"])
+    table["phash"] = near.hashes(Held(table["thumbnail"]))
     with pytest.raises(QI2Error, match="curate.known: .*missing.parquet is not a scores.parquet"):
-        near.duplicate_of(table, np.ones(1, bool), CurateConfig(known=[str(tmp_path / "missing.parquet")]))
+        _near(table, np.ones(1, bool), CurateConfig(known=[str(tmp_path / "missing.parquet")]))
 
 
 def test_every_rejected_copy_is_near_one_that_stays() -> None:
     image = render(distinct_scenes(1)[0], 64)
     chain = [ImageChops.offset(image, step, 0) for step in range(8)]  # neighbours are near, the ends are not
     table = _table([encode_png(step) for step in chain])
-    found = near.duplicate_of(table, np.ones(8, bool), CONFIG)
+    found = _near(table, np.ones(8, bool), CONFIG)
     stays = {f"r{k}" for k, name in enumerate(found) if name is None}
     assert len(stays) > 1
     assert {name for name in found if name is not None} <= stays

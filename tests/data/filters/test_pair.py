@@ -18,6 +18,7 @@ from qi2.data.photos import PHOTOS, load
 from qi2.data.shards import Row, plain_nulls
 from qi2.data.world.defects import encode_png
 from qi2.data.world.examples import make_rows, plan
+from tests.data.conftest import Held
 
 LIMITS = StageThresholds(min_pair_change=0.01, max_pair_outside=0.06, min_pair_similarity=0.25)
 ROLES = {"ti2i": "pair", "reference": "reference", "t2i": "image"}
@@ -56,7 +57,7 @@ def photos() -> pd.DataFrame:
 
 def _refused(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Per reason, which pairs of the table it refuses."""
-    scored = table.join(pair.columns(table))
+    scored = table.join(pair.columns(table, Held(table["thumbnail"])))
     edits = scored[scored["role"] == "pair"]
     assert scored[scored["role"] != "pair"][list(pair.COLUMNS)].isna().all(axis=None)
     return {item.name: item.rejects(edits, LIMITS) for item in pair.FILTERS}
@@ -131,5 +132,6 @@ def test_unknown_kinds_without_a_mask_are_judged_mildly(photos: pd.DataFrame) ->
 def test_pairs_whose_reference_was_not_decoded_get_no_scores(world: pd.DataFrame) -> None:
     broken = world.copy()
     broken.loc[broken["role"] == "reference", "thumbnail"] = None
-    assert pair.columns(broken).isna().all(axis=None)
-    assert pair.columns(world[world["role"] == "reference"]).isna().all(axis=None)
+    assert pair.columns(broken, Held(broken["thumbnail"])).isna().all(axis=None)
+    references = world[world["role"] == "reference"]
+    assert pair.columns(references, Held(references["thumbnail"])).isna().all(axis=None)

@@ -5,7 +5,7 @@ import pandas as pd
 
 from qi2.data.curate_config import CurateConfig
 from qi2.data.filters.semantic import centres, duplicate_of, nearest
-from tests.data.conftest import blank_table
+from tests.data.conftest import Held, blank_table
 
 
 def _table(vectors: np.ndarray, **columns: object) -> pd.DataFrame:
@@ -21,7 +21,7 @@ def _planted(subjects: int = 300, views: int = 3) -> np.ndarray:
 def test_one_view_of_every_subject_stays() -> None:
     vectors = _planted()
     table = _table(vectors, short_side=[64 + row % 3 for row in range(len(vectors))])
-    found = duplicate_of(table, np.ones(len(table), bool), CurateConfig(semantic_distance=0.02))
+    found = duplicate_of(table, np.ones(len(table), bool), CurateConfig(semantic_distance=0.02), Held(table["embedding"]))
     kept = np.flatnonzero(pd.isna(pd.Series(found, dtype=object)))
     assert kept.tolist() == list(range(2, len(vectors), 3))  # the largest of each three
     assert all(int(name[1:]) // 3 == row // 3 for row, name in enumerate(found) if name)
@@ -29,12 +29,12 @@ def test_one_view_of_every_subject_stays() -> None:
 
 def test_a_heldout_view_stays_and_the_training_ones_go() -> None:
     table = _table(_planted(1), split=["train", "heldout", "train"])
-    assert duplicate_of(table, np.ones(3, bool), CurateConfig(semantic_distance=0.02)).tolist() == ["r1", None, "r1"]
+    assert duplicate_of(table, np.ones(3, bool), CurateConfig(semantic_distance=0.02), Held(table["embedding"])).tolist() == ["r1", None, "r1"]
 
 
 def test_nothing_is_asked_without_a_distance() -> None:
     table = _table(_planted(4))
-    assert not duplicate_of(table, np.ones(12, bool), CurateConfig()).any()
+    assert not duplicate_of(table, np.ones(12, bool), CurateConfig(), Held(table["embedding"])).any()
 
 
 def test_clusters_keep_near_vectors_together() -> None:

@@ -25,8 +25,12 @@ def thumbnail(image: Image.Image) -> bytes:
 
 def unpack(thumbnails: list[bytes]) -> np.ndarray:
     """uint8 (N, 3, 32, 32) from ``thumbnail`` bytes."""
-    flat = np.frombuffer(b"".join(thumbnails), np.uint8)
-    return np.ascontiguousarray(flat.reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2))
+    return planes(np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1))
+
+
+def planes(flat: np.ndarray) -> np.ndarray:
+    """uint8 (N, 3, 32, 32) of the bytes (N, 3072) of thumbnails."""
+    return np.ascontiguousarray(flat.reshape(len(flat), SIDE, SIDE, 3).transpose(0, 3, 1, 2))
 
 
 def coarse(thumbnails: np.ndarray) -> np.ndarray:

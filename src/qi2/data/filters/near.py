@@ -12,6 +12,7 @@ rejected, and of held-out rows what nearly equals one that they trained on, sinc
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,18 @@ import numpy as np
 
 from qi2.core.errors import QI2Error
 from qi2.data.curate_config import STAGES, CurateConfig, StageThresholds
-from qi2.data.filters.alignment import coarse, matches, thumbnail, unpack
+from qi2.data.filters.alignment import SIDE, coarse, matches, planes, thumbnail
 from qi2.data.filters.base import IMAGE, TARGETS, Filter, Picture
 from qi2.data.filters.exact import best_first, comparable
 from qi2.data.filters.hamming import links, links_between
 from qi2.data.filters.phash import BITS, phash
+from qi2.data.filters.stored import Blobs, blocks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SLAB = 2048  # rows compared at once
+READ = 4096  # thumbnails read at once
 ASPECT = 0.05  # largest difference of the logarithm of width / height
 
 
@@ -57,31 +60,48 @@ def close_pairs(points: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarr
     return np.minimum(first, second), np.maximum(first, second)
 
 
-SEARCHES: dict[str, Callable[[np.ndarray, CurateConfig], tuple[np.ndarray, np.ndarray]]] = {
-    "thumbnails": lambda thumbnails, config: close_pairs(coarse(thumbnails), config.near_radius),
-    "hashes": lambda thumbnails, config: links(phash(thumbnails)[:, : config.near_bits // 8], config.near_distance),
+@dataclass(frozen=True)
+class Search:
+    """What is kept of every thumbnail (N, 3, 32, 32), and which index pairs of that are candidates."""
+
+    reduce: Callable[[np.ndarray], np.ndarray]
+    pairs: Callable[[np.ndarray, CurateConfig], tuple[np.ndarray, np.ndarray]]
+
+
+SEARCHES = {
+    "thumbnails": Search(coarse, lambda points, config: close_pairs(points, config.near_radius)),
+    "hashes": Search(phash, lambda found, config: links(found[:, : config.near_bits // 8], config.near_distance)),
 }
 
 
-def near_pairs(thumbnails: np.ndarray, aspect: np.ndarray, keys: np.ndarray, config: CurateConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Index pairs of near-duplicates among thumbnails (N, 3, 32, 32) with log aspect ratios (N,); only equal ``keys`` compare."""
+def near_pairs(thumbnails: Blobs, rows: np.ndarray, aspect: np.ndarray, keys: np.ndarray, config: CurateConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Index pairs of near-duplicates among ``rows`` of the table with log aspect ratios (like ``rows``); only equal ``keys`` compare.
+
+    Only the thumbnails of candidates are held at once.
+    """
     if config.near_search not in SEARCHES:
         raise QI2Error(f"curate.near_search={config.near_search!r} is none of {', '.join(SEARCHES)}")
+    search = SEARCHES[config.near_search]
+    reduced = np.concatenate([search.reduce(planes(thumbnails.take(part))) for part in blocks(rows, READ)])
     order = np.argsort(keys, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
     found = []
-    for rows in groups:
-        if len(rows) > 1:
-            a, b = SEARCHES[config.near_search](thumbnails[rows], config)
-            found.append((rows[a], rows[b]))
+    for group in groups:
+        if len(group) > 1:
+            a, b = search.pairs(reduced[group], config)
+            found.append((group[a], group[b]))
     first, second = _joined(found)
     same_form = np.abs(aspect[first] - aspect[second]) <= ASPECT
     first, second = first[same_form], second[same_form]
-    near = matches(thumbnails, first, second, config.near_layout, config.near_detail)
+    used, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    held = np.empty((len(used), 3, SIDE, SIDE), np.uint8)
+    for part in blocks(np.arange(len(used)), READ):
+        held[part] = planes(thumbnails.take(rows[used[part]]))
+    near = matches(held, place[: len(first)], place[len(first) :], config.near_layout, config.near_detail)
     return first[near], second[near]
 
 
-def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig) -> np.ndarray:
+def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig, thumbnails: Blobs) -> np.ndarray:
     """For every row the id of the kept row, here or in earlier data, that it nearly equals, or None; exact duplicates are left out beforehand."""
     keys = comparable(table).where(table["exact_duplicate_of"].isna(), None)
     rows = np.flatnonzero(keys.notna())
@@ -90,7 +110,7 @@ def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig
         return found
     part = table.iloc[rows]
     aspect = np.log(part["aspect"].to_numpy(float))
-    first, second = near_pairs(unpack(list(part["thumbnail"])), aspect, np.unique(keys.iloc[rows].astype(str), return_inverse=True)[1], config)
+    first, second = near_pairs(thumbnails, rows, aspect, np.unique(keys.iloc[rows].astype(str), return_inverse=True)[1], config)
     neighbours: dict[int, list[int]] = {}
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         neighbours.setdefault(a, []).append(b)
@@ -140,12 +160,12 @@ def _known(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return table["id"].to_numpy(object)[stayed], _bytes(table["phash"][stayed]), trained[stayed]
 
 
-def hashes(thumbnails: "pd.Series") -> list[str | None]:
+def hashes(thumbnails: Blobs) -> list[str | None]:
     """The perceptual hash of every thumbnail as 64 hexadecimal digits; None where there is no thumbnail."""
-    given = thumbnails.notna().to_numpy()
-    found: list[str | None] = [None] * len(thumbnails)
-    for row, value in zip(np.flatnonzero(given), phash(unpack(list(thumbnails[given]))), strict=True):
-        found[row] = value.tobytes().hex()
+    found: list[str | None] = [None] * len(thumbnails.given)
+    for rows in blocks(np.flatnonzero(thumbnails.given), READ):
+        for row, value in zip(rows.tolist(), phash(planes(thumbnails.take(rows))), strict=True):
+            found[row] = value.tobytes().hex()
     return found
 
 

@@ -15,8 +15,9 @@ from qi2.data.curate_config import StageThresholds
 from qi2.data.edits.base import COLOURS, LAYOUT, NOTHING
 from qi2.data.edits.mask import decode_mask, unusable
 from qi2.data.edits.registry import OPERATIONS
-from qi2.data.filters.alignment import SIDE, unpack
+from qi2.data.filters.alignment import SIDE, planes
 from qi2.data.filters.base import PAIR, Filter, outside
+from qi2.data.filters.stored import Blobs, blocks
 from qi2.data.world.edits import FAMILIES
 from qi2.data.world.scene import Cell
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("pair_change", "pair_outside", "pair_similarity")
 CHUNK = 2048  # pairs at once
+READ = 1 << 15  # and whose thumbnails are held: 200 MB
 ASPECT = 0.05  # largest difference of the logarithm of width / height at which places in both pictures correspond
 FLAT = 1e-3  # standard deviation of edges below which a picture has none
 BINS = 4  # per channel of the colour histogram
@@ -38,8 +40,8 @@ SHARES = {
 FAINT = frozenset(kind for kind, operation in OPERATIONS.items() if operation.faint) | {"restore"}
 
 
-def columns(table: "pd.DataFrame") -> "pd.DataFrame":
-    """``COLUMNS`` for every row, indexed like ``table`` (role, id, kind, references, region, scene, aspect, thumbnail).
+def columns(table: "pd.DataFrame", thumbnails: Blobs) -> "pd.DataFrame":
+    """``COLUMNS`` for every row, indexed like ``table`` (role, id, kind, references, region, scene, aspect).
 
     ``pair_change``: the largest mean difference over 3x3 thumbnail pixels between an edit and its first reference where the edit may
     change, 0..1. ``pair_outside``: the same where it may not, at least one thumbnail pixel from the border. ``pair_similarity``: of
@@ -49,30 +51,29 @@ def columns(table: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     values = np.full((len(table), len(COLUMNS)), np.nan)
-    targets, references = _pairs(table)
-    for start in range(0, len(targets), CHUNK):
-        part = targets[start : start + CHUNK]
-        values[part] = _measure(table.iloc[part], table.iloc[references[start : start + CHUNK]])
+    for pairs in blocks(_pairs(table, thumbnails.given), READ):
+        held = zip(blocks(pairs, CHUNK), *(blocks(thumbnails.take(rows), CHUNK) for rows in pairs.T), strict=True)
+        for part, after, before in held:
+            values[part[:, 0]] = _measure(table.iloc[part[:, 0]], table["aspect"].iloc[part[:, 1]], planes(after), planes(before))
     return pd.DataFrame(values, index=table.index, columns=list(COLUMNS))
 
 
-def _pairs(table: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray]:
-    """Positions of edits and of their first references, where both were decoded and the mask can be used."""
-    given = table["thumbnail"].notna().to_numpy()
+def _pairs(table: "pd.DataFrame", given: np.ndarray) -> np.ndarray:
+    """(P, 2): positions of edits and of their first references, where both were decoded and the mask can be used."""
     place = {name: row for row, name in enumerate(table["id"]) if given[row]}
     names = table["references"].to_numpy()
     edits = np.flatnonzero((table["role"] == PAIR).to_numpy() & given & ~_without_mask(table))
     rows = [row for row in edits if len(names[row]) and names[row][0] in place]
-    return np.array(rows, int), np.array([place[names[row][0]] for row in rows], int)
+    return np.array([(row, place[names[row][0]]) for row in rows], int).reshape(-1, 2)
 
 
-def _measure(edits: "pd.DataFrame", references: "pd.DataFrame") -> np.ndarray:
-    """(P, 3): the columns of pairs."""
-    after, before = (unpack(list(part["thumbnail"])).astype(np.float32) / 255 for part in (edits, references))
+def _measure(edits: "pd.DataFrame", aspect: "pd.Series", after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """(P, 3): the columns of pairs, of which references have this ``aspect``, from both thumbnails (P, 3, 32, 32)."""
+    after, before = (part.astype(np.float32) / 255 for part in (after, before))
     difference = np.abs(after - before).mean(1)
     change = np.stack([_mask(*row) for row in zip(edits["region"], edits["scene"], strict=True)])
     keep = ~_grown(change)
-    keep &= (np.abs(np.log(edits["aspect"].to_numpy(float) / references["aspect"].to_numpy(float))) <= ASPECT)[:, None, None]
+    keep &= (np.abs(np.log(edits["aspect"].to_numpy(float) / aspect.to_numpy(float))) <= ASPECT)[:, None, None]
     bound = keep.any((1, 2))
     faint = edits["kind"].isin(FAINT).to_numpy()
     shares = np.array([SHARES.get(kind, EITHER) for kind in edits["kind"]])

@@ -11,6 +11,7 @@ from qi2.core.rng import numpy_rng
 from qi2.data.curate_config import CurateConfig, StageThresholds
 from qi2.data.filters.base import IMAGE, Filter
 from qi2.data.filters.exact import best_first
+from qi2.data.filters.stored import Blobs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,19 +21,21 @@ SAMPLE = 100_000  # embeddings that the centres are fitted to
 BLOCK = 4096  # rows compared at once
 
 
-def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig) -> np.ndarray:
+def duplicate_of(table: "pd.DataFrame", passes: np.ndarray, config: CurateConfig, embeddings: Blobs) -> np.ndarray:
     """For every T2I row the id of a better row, kept itself, whose embedding lies within ``config.semantic_distance`` (1 - cosine), or None.
 
-    table: with ``embedding`` (float16 unit vectors as bytes) and the earlier duplicate columns, whose rows are left out. Held-out rows stay, and
-    what equals them goes.
+    table: with the earlier duplicate columns, whose rows are left out; ``embeddings`` are float16 unit vectors. Held-out rows stay, and what equals
+    them goes.
     """
     found = np.full(len(table), None, dtype=object)
-    free = table["exact_duplicate_of"].isna() & table["near_duplicate_of"].isna() & (table["role"] == IMAGE) & table["embedding"].notna()
-    rows = np.flatnonzero(free.to_numpy())
-    if config.semantic_distance is None or len(rows) < 2:
+    if config.semantic_distance is None:
+        return found
+    free = table["exact_duplicate_of"].isna() & table["near_duplicate_of"].isna() & (table["role"] == IMAGE)
+    rows = np.flatnonzero(free.to_numpy() & embeddings.given)
+    if len(rows) < 2:
         return found
     part = table.iloc[rows]
-    vectors = np.stack([np.frombuffer(data, np.float16) for data in part["embedding"]]).astype(np.float32)
+    vectors = embeddings.take(rows).view(np.float16).astype(np.float32)
     cluster = nearest(vectors, centres(vectors, config.semantic_clusters or max(1, round(len(rows) ** 0.5 / 4))))
     ids, heldout = part["id"].to_numpy(), (part["split"] == "heldout").to_numpy()
     order = best_first(part, passes[rows])
