@@ -78,8 +78,9 @@ def _figures(scale: str, folder: Path, alias: str) -> dict[str, float]:
     facts["evaluate"] = yaml.safe_load((settings.ROOT / "conf" / "scale" / f"{scale}.yaml").read_text()).get("evaluate") or {}
     recipe, stage = config.recipe_of(facts), _stage(folder)
     out = settings.STATE / "nightly" / scale / alias
-    raw = settings.ROOT / settings.runs_folder(scale) / "raw"
-    figures = evaluate_models(recipe, {stage: folder / stage}, folder / "vae", folder / "standins", out, NullReporter(), raw if raw.exists() else None)
+    raw, curated = (settings.ROOT / settings.runs_folder(scale) / name for name in ("raw", "curated"))
+    models, given = {stage: folder / stage}, raw if raw.exists() else None
+    figures = evaluate_models(recipe, models, folder / "vae", folder / "standins", out, NullReporter(), given, curated)
     return {name: figure.value for name, figure in figures.items()}
 
 

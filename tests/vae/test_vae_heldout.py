@@ -17,5 +17,5 @@ def test_held_out_files_that_cannot_be_decoded_are_left_out(tmp_path: Path) -> N
     with ShardWriter(tmp_path) as writer:
         for name, data in (("whole", buffer.getvalue()), ("cut", buffer.getvalue()[:-9000]), ("empty", b"")):
             writer.add(Row(name, data, "jpg", ("a picture",), "user", split="heldout"))
-    (found,) = heldout_sets(tmp_path, [ImageBatch("photo", 64), ImageBatch("scene", 64)], 10, 0)
+    (found,) = heldout_sets(tmp_path, None, [ImageBatch("photo", 64), ImageBatch("scene", 64)], 10, 0)
     assert (found.name, [image.size for image in found.images]) == ("photo", [(64, 64)])

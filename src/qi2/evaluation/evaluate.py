@@ -25,19 +25,19 @@ def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter) -> dict[str, F
     entries = chain_contenders(cfg, runs)
     if not entries:
         raise QI2Error(f"{runs} has no trained model to evaluate; run stage pretrain first")
-    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw"), out, reporter)
+    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter)
 
 
 def evaluate_models(
-    cfg: Any, models: Mapping[str, Path], vae: Path, standins: Path, out: Path, reporter: Reporter, raw: Path | None = None
+    cfg: Any, models: Mapping[str, Path], vae: Path, standins: Path, out: Path, reporter: Reporter, raw: Path | None = None, curated: Path | None = None
 ) -> dict[str, Figure]:
     """Evaluate any model folders, e.g. champion and challenger, on the same suites, and publish the results to ``out``.
 
     A distilled student is sampled by its few steps, every other model with ``evaluate.chain_steps``. ``raw`` is the ingest
-    stage's folder: photographs need it, and so do models that were trained on a user's own images.
+    stage's folder: photographs need it, and so do models that were trained on a user's own images. ``curated``: see `Folders`.
     """
     entries = contenders(cfg, models, cfg.evaluate.chain_steps)
-    return _publish(cfg, entries, Folders(Path(vae), Path(standins), raw), out, reporter)
+    return _publish(cfg, entries, Folders(Path(vae), Path(standins), raw, curated), out, reporter)
 
 
 def _publish(cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter) -> dict[str, Figure]:

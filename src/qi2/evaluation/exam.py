@@ -23,11 +23,15 @@ from qi2.models.vae import VAE
 
 @dataclass(frozen=True)
 class Folders:
-    """Results of other stages that an evaluation reads; ``raw`` is needed for photographs and for a user's own images only."""
+    """Results of other stages that an evaluation reads; ``raw`` is needed for photographs and for a user's own images only.
+
+    ``curated`` says which of their held-out rows are copies of earlier training data.
+    """
 
     vae: Path
     standins: Path
     raw: Path | None = None
+    curated: Path | None = None
 
 
 class Exam:
@@ -94,7 +98,7 @@ class Exam:
 
     def reconstructions(self) -> dict[str, Figure]:
         """PSNR, SSIM and the checker's ceiling of the VAE on held-out world images, and on held-out photographs where there are any."""
-        sets = world_set(self.config) + photo_set(self.folders.raw, self.config)
+        sets = world_set(self.config) + photo_set(self.folders.raw, self.folders.curated, self.config)
         return judge_vae(self.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)
 
     def linear_start(self) -> VAE | None:

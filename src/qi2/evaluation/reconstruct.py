@@ -11,6 +11,7 @@ from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.core.rng import key, numpy_rng
+from qi2.data.heldout import judges
 from qi2.data.shards import SIDECAR, Sidecar
 from qi2.data.world.render import render
 from qi2.evaluation.bootstrap import Bootstrap, Figure
@@ -48,9 +49,9 @@ def world_set(config: EvaluateConfig) -> list[ImageSet]:
     return [ImageSet("world", [render(item.scene, config.size) for item in items], items)] if items else []
 
 
-def photo_set(raw: Path | None, config: EvaluateConfig) -> list[ImageSet]:
+def photo_set(raw: Path | None, curated: Path | None, config: EvaluateConfig) -> list[ImageSet]:
     """Crops of held-out photographs; none where the raw data has none."""
-    photos = heldout_photos(raw, config) if raw else []
+    photos = heldout_photos(raw, curated, config) if raw else []
     return [ImageSet("photo", photos, [])] if photos else []
 
 
@@ -84,14 +85,14 @@ def fidelity(images: Sequence[Image.Image], decoded: Sequence[Image.Image]) -> d
     return {"psnr": psnr(one, other).double().numpy(), "ssim": ssim(one, other).double().numpy()}
 
 
-def heldout_photos(raw: Path, config: EvaluateConfig) -> list[Image.Image]:
+def heldout_photos(raw: Path, curated: Path | None, config: EvaluateConfig) -> list[Image.Image]:
     """Up to ``vae_photos`` crops of held-out real images: square crops of ``photo_size`` pixels at a fixed place and scale each.
 
     Several crops come from one photograph where there are few. Empty where the raw data has no readable held-out real image.
     """
     if not (raw / SIDECAR).exists():
         return []
-    images = list(heldout_images(Sidecar.load(raw), REAL, config.vae_photos, config.seed).values())
+    images = list(heldout_images(judges(raw, curated), REAL, config.vae_photos, config.seed).values())
     turns = range(config.vae_photos if images else 0)
     return [_crop(images[turn % len(images)], config, key(config.seed, "evaluate/photo", turn)) for turn in turns]
 

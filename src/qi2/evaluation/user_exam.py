@@ -14,7 +14,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.rng import key
 from qi2.data.filters.clip import ClipScorer
 from qi2.data.filters.models import ModelPaths
-from qi2.data.shards import Sidecar
+from qi2.data.heldout import judges
 from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.exam import Exam
 from qi2.evaluation.reconstruct import heldout_images, judge_vae, photo_set
@@ -28,7 +28,7 @@ class UserExam(Exam):
     def suites(self) -> tuple[Sequence[Prompt], list[EditItem]]:
         if self.folders.raw is None:
             raise QI2Error("models of your own images are evaluated on your held-out captions; give the raw folder of the stage ingest")
-        sidecar = Sidecar.load(self.folders.raw)
+        sidecar = judges(self.folders.raw, self.folders.curated)
         table = sidecar.table
         found = heldout_images(sidecar, ("user",), self.config.prompts_per_kind * len(self.config.kinds), self.config.seed)
         captions = {name: texts[0] for name, texts in zip(table["id"], table["captions"], strict=True) if len(texts)}
@@ -64,5 +64,5 @@ class UserExam(Exam):
 
     def reconstructions(self) -> dict[str, Figure]:
         """PSNR and SSIM on the user's held-out images."""
-        sets = photo_set(self.folders.raw, self.config)
+        sets = photo_set(self.folders.raw, self.folders.curated, self.config)
         return judge_vae(self.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)

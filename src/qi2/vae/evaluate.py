@@ -12,7 +12,8 @@ from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
-from qi2.data.shards import Sidecar, read_image
+from qi2.data.heldout import judges
+from qi2.data.shards import read_image
 from qi2.data.world.checker import check
 from qi2.data.world.scene import Scene
 from qi2.models.vae import VAE
@@ -33,9 +34,9 @@ class HeldoutSet:
     scenes: list[Scene] = field(default_factory=list)
 
 
-def heldout_sets(raw: Path, batches: Sequence[ImageBatch], limit: int, seed: int) -> list[HeldoutSet]:
+def heldout_sets(raw: Path, curated: Path | None, batches: Sequence[ImageBatch], limit: int, seed: int) -> list[HeldoutSet]:
     """One set per pool and side of ``batches``; the pool's first side has the plain name, others end in ``_SIDE``; what cannot be decoded is left out."""
-    table = Sidecar.load(raw).table
+    table = judges(raw, curated).table
     table = table[(table["split"] == "heldout") & (table["task"] == "t2i")]
     table = table.assign(pool=[pool_of(source, kind) for source, kind in zip(table["source"], table["kind"], strict=True)])
     sets: dict[str, HeldoutSet] = {}

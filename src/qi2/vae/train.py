@@ -39,7 +39,7 @@ def train_vae(cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path
         fit(module, "vae", reporters, clip=settings.clip, ema=settings.ema, checkpoints=checkpoints, every=settings.checkpoint_every)
         measure_latents(vae.eval(), sample)
         vae.save(staging)
-        metrics = sizes(vae) | held_out(vae, VAE.load(staging / "start"), raw, settings, cfg.seed, staging, reporters)
+        metrics = sizes(vae) | held_out(vae, VAE.load(staging / "start"), raw, curated, settings, cfg.seed, staging, reporters)
         reporters.metrics(metrics, module.total_steps)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
@@ -96,9 +96,9 @@ def sizes(vae: VAE) -> dict[str, float]:
     return {f"vae/{name}_parameters": float(sum(p.numel() for p in half.parameters())) for name, half in halves.items()}
 
 
-def held_out(vae: VAE, first: VAE, raw: Path, settings: VAEConfig, seed: int, out: Path, reporter: Reporter) -> dict[str, float]:
+def held_out(vae: VAE, first: VAE, raw: Path, curated: Path, settings: VAEConfig, seed: int, out: Path, reporter: Reporter) -> dict[str, float]:
     """Figures on held-out images, the same of the start (``..._pca``), and ``reconstructions.png``."""
-    sets = heldout_sets(raw, settings.batches, settings.heldout_images, seed)
+    sets = heldout_sets(raw, curated, settings.batches, settings.heldout_images, seed)
     if not sets:
         return {}
     sheet = reconstruction_sheet(vae, [group for group in sets if not group.name[-1].isdigit()])
