@@ -23,6 +23,7 @@ class Contents:
 
     rows: int = 0
     edits: int = 0
+    masks: int = 0
     opted_out: int = 0
     without_caption: int = 0
     identical: int = 0
@@ -34,7 +35,7 @@ class Contents:
     def lines(self) -> list[str]:
         """For reading."""
         return [
-            f"rows            {self.rows}: {self.rows - self.edits} images, {self.edits} edits",
+            f"rows            {self.rows}: {self.rows - self.edits} images, {self.edits} edits, {self.masks} of them with a mask",
             f"formats         {_counted(self.formats)}",
             f"shorter side    {_spread(self.short_sides)} px",
             f"captions        {_spread(self.letters)} letters; {self.without_caption} rows without one",
@@ -63,6 +64,7 @@ def _count(found: Contents, row: UserRow, seen: set[bytes]) -> None:
     digest = hashlib.sha256(row.data).digest()
     found.rows += 1
     found.edits += bool(row.references)
+    found.masks += row.mask is not None
     found.opted_out += row.opt_out
     found.without_caption += not row.captions
     found.identical += digest in seen

@@ -143,6 +143,7 @@ def test_a_mask_lies_beside_its_edit_in_a_shard_and_is_turned_upright_like_it(tm
     ingest(Config(data=DataConfig(source=str(shard))), tmp_path / "raw", NullReporter())
     table = Sidecar.load(tmp_path / "raw").table
     assert len(table) == 2 and table["region"].iloc[1] == encode_mask(mask.convert("L"))
+    assert inspect(str(shard), tmp_path / "cache", 0, 1)[0].masks == 1
 
 
 def test_rights_reach_the_sidecar(tmp_path: Path) -> None:

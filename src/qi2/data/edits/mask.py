@@ -54,11 +54,12 @@ def given_region(mask: bytes, target: bytes) -> str | None:
     except Exception:  # decoders raise almost anything on damaged bytes
         return None
     try:
-        picture = _mask_of(mask)
+        own = _upright_size(mask)
+        picture = _mask_of(mask) if own == size else None  # of another size it is not even decoded
     except Exception as error:
         return _unusable(f"the mask is no picture that can be read ({type(error).__name__})" if mask else "the mask's file is missing or empty")
-    if picture.size != size:
-        return _unusable("the mask has {} x {} pixels and its picture {} x {}; give both the same size".format(*picture.size, *size))
+    if picture is None:
+        return _unusable("the mask has {} x {} pixels and its picture {} x {}; give both the same size".format(*own, *size))
     if picture.getbbox() is None:
         return _unusable("the mask has no white pixel, so nothing may change; make white what may")
     return encode_mask(picture)
