@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from qi2.models.config import MMDiTConfig
+from qi2.models.config import MMDiTConfig, Schedule
 from qi2.models.mmdit import MMDiT
 from qi2.models.mmdit_diffusers import config_to_diffusers, module_names, rename
-from qi2.models.sampler import sample
+from qi2.models.sampler import Guided, sample
 from qi2.models.sequence import EncodedPrompt, collate
 
 SIZES: dict[str, tuple[MMDiTConfig, int, int, tuple[int, int]]] = {
@@ -66,7 +66,7 @@ class Ours:
         prompts, empty = [EncodedPrompt(text, [len(text)]) for text in batch.prompts], EncodedPrompt(batch.prompts[0][:1], [1])
         conditional = self.model.encode_condition(collate(prompts, [[]] * len(prompts)))
         unconditional = self.model.encode_condition(collate([empty], [[]])).repeat(len(prompts))
-        return sample(self.model, batch.x, conditional, unconditional, steps, 4.0)
+        return sample(Guided(self.model, conditional, unconditional, 4.0), batch.x, Schedule(steps))
 
 
 class Theirs:

@@ -6,9 +6,10 @@ pipe.generate(["a red circle left of a blue star on white"], seeds=[0])[0].save(
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from PIL import Image
@@ -16,17 +17,22 @@ from torch import Tensor
 
 from qi2.config import load
 from qi2.core.errors import QI2Error
+from qi2.core.progress import Progress
 from qi2.core.rng import generator
-from qi2.models.condition import ConditionEncoder, fit_reference
+from qi2.models.condition import SLOT, ConditionEncoder, fit_reference, flatten_alpha
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
-from qi2.models.sampler import sample
-from qi2.models.sequence import Prefix, collate
+from qi2.models.sampler import Guided, sample
+from qi2.models.sequence import collate
 from qi2.models.vae import VAE
-from qi2.training.fit import to_tensor
 
 STUDENT = "distill"
 LINE = ("distill", "rlhf", "sft", "continual", "pretrain")
+MOST_REFERENCES = 10  # of one edit, as the published model was trained
+BATCH = 4  # pictures that go through the networks together
+
+Size = int | tuple[int, int]
+"""Pixels of a square's side, or width and height; multiples of 32."""
 
 
 def find_champion(root: Path = Path("runs")) -> Path:
@@ -46,70 +52,119 @@ class Pipeline:
     vae: VAE
     sampler: SamplerConfig
     size: int  # pixels of the side that the model was last trained at
+    few: bool = False  # whether it is a distilled student, sampled in few steps without guidance
 
     @staticmethod
-    def load(folder: str | Path | None = None, stage: str | None = None) -> "Pipeline":
-        """Load ``runs/SCALE``, or a registered bundle of the same layout; without a folder, the newest champion.
+    def load(folder: str | Path | None = None, stage: str | None = None, device: str = "cpu", dtype: str = "") -> "Pipeline":
+        """Load ``runs/SCALE``, or a bundle of the same layout (a registered one, or of ``qi2 convert``); without a folder, the newest champion.
 
-        ``stage`` names which model (distill, rlhf, sft ...); the last of the line that exists by default.
+        ``stage`` names which model (distill, rlhf, sft ...); the last of the line that exists by default. ``dtype``: of the MMDiT, e.g.
+        ``bfloat16``; as its file has it by default.
         """
         folder = Path(folder) if folder else find_champion()
         name = stage or next((name for name in LINE if (folder / name / "model.safetensors").exists()), None)
         if name is None:
-            raise QI2Error(f"{folder} holds no trained model; choose runs/SCALE or runs/SCALE/champion")
+            raise QI2Error(f"{folder} holds no trained model; choose runs/SCALE, runs/SCALE/champion, or what `qi2 convert` wrote")
         recipe = _recipe(folder)
-        settings = load(SamplerConfig, [recipe.get("sampler", {})])
-        if name == STUDENT:
-            settings = replace(settings, steps=settings.few_steps, shift=settings.few_shift, guidance=1.0, edit_guidance=1.0)
-        size = max(recipe.get("encode", {}).get("sizes", [256]))
-        return Pipeline(ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name), VAE.load(folder / "vae"), settings, size)
+        encoder, model = ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name).to(device)
+        encoder.model.to(device)
+        return Pipeline(
+            encoder,
+            model.to(getattr(torch, dtype)) if dtype else model,
+            VAE.load(folder / "vae").to(device),
+            load(SamplerConfig, [recipe.get("sampler", {})]),
+            max(recipe.get("encode", {}).get("sizes", [256])),
+            name == STUDENT,
+        )
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], size: int | None = None, steps: int | None = None, guidance: float | None = None
-    ) -> list[Image.Image]:
-        """One image per prompt and seed, ``size`` pixels square."""
-        side = self._side(size)
-        return self._draw(prompts, [[] for _ in prompts], self._noise(seeds, side, side), steps, self.sampler.guidance if guidance is None else guidance)
+        self, prompts: Sequence[str], seeds: Sequence[int], size: Size | None = None, steps: int | None = None, guidance: float | None = None,
+        negative: str | None = None,
+    ) -> list[Image.Image]:  # fmt: skip
+        """One image per prompt and seed. ``negative``: what guidance leads away from; by default the empty prompt."""
+        width, height = self._size(size)
+        sizes = [(height, width)] * len(prompts)
+        return self._draw(prompts, [[] for _ in prompts], self._noise(seeds, sizes), steps, self.sampler.guidance if guidance is None else guidance, negative)
 
     def edit(
-        self, prompts: Sequence[str], images: Sequence[Sequence[Image.Image]], seeds: Sequence[int], size: int | None = None,
-        steps: int | None = None, guidance: float | None = None,
+        self, prompts: Sequence[str], images: Sequence[Sequence[Image.Image]], seeds: Sequence[int], size: Size | None = None,
+        steps: int | None = None, guidance: float | None = None, negative: str | None = None,
     ) -> list[Image.Image]:  # fmt: skip
-        """One image per instruction and its one or more reference images; the last reference gives the shape."""
-        side = self._side(size)
-        fitted = [[fit_reference(image, side * side) for image in group] for group in images]
-        if not all(fitted):
-            raise QI2Error("every instruction needs at least one reference image")
+        """One image per instruction and its one to ten reference images, which may have any sizes.
+
+        References are resized to the area of ``size``; the last one gives the output's shape, unless ``size`` has width and height.
+        ``negative`` is a prompt for the same references; without it, guidance leads away from what training dropped them for: nothing at all.
+        Trap: with the seed and size that a reference was itself generated with, the noise is replayed and the edit fails.
+        """
+        width, height = self._size(size)
+        alpha = self.vae.cfg.image_channels == 4
+        fitted = [[fit_reference(image, width * height, alpha) for image in group] for group in images]
+        for prompt, group in zip(prompts, fitted, strict=True):
+            if not 1 <= len(group) <= MOST_REFERENCES:
+                raise QI2Error(f"{prompt!r} comes with {len(group)} reference images; give one to {MOST_REFERENCES}")
+        sizes = [(height, width) if isinstance(size, tuple) else (group[-1].height, group[-1].width) for group in fitted]
         strength = self.sampler.edit_guidance if guidance is None else guidance
-        edited = []
-        for prompt, group, seed in zip(prompts, fitted, seeds, strict=True):
-            noise = self._noise([seed], group[-1].height, group[-1].width)
-            edited += self._draw([prompt], [group], noise, steps, strength)
-        return edited
+        return self._draw(prompts, fitted, self._noise(seeds, sizes), steps, strength, negative)
 
-    def _side(self, size: int | None) -> int:
-        side = size or self.size
-        if side % 32:
-            raise QI2Error(f"size {side} is not a multiple of 32 pixels; try {round(side / 32) * 32 or 32}")
-        return side
+    def _size(self, size: Size | None) -> tuple[int, int]:
+        width, height = size if isinstance(size, tuple) else (size or self.size,) * 2
+        for side in (width, height):
+            if side % SLOT or side <= 0:
+                raise QI2Error(f"size {side} is not a multiple of {SLOT} pixels; try {round(side / SLOT) * SLOT or SLOT}")
+        return width, height
 
-    def _noise(self, seeds: Sequence[int], height: int, width: int) -> Tensor:
-        """Initial noise (B, 64, height / 16, width / 16), each drawn from its own seed, so a batch changes nothing."""
-        size = (self.model.config.latent_channels, height // 16, width // 16)
-        return torch.stack([torch.randn(size, generator=generator(seed, "noise", 0)) for seed in seeds])
+    def _noise(self, seeds: Sequence[int], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Initial noise (64, height / 16, width / 16) of each picture, drawn from its own seed, so a batch changes nothing."""
+        channels, factor = self.model.config.latent_channels, self.vae.cfg.factor
+        return [
+            torch.randn(channels, height // factor, width // factor, generator=generator(seed, "noise", 0))
+            for seed, (height, width) in zip(seeds, sizes, strict=True)
+        ]
 
     @torch.no_grad()
-    def _draw(self, prompts: Sequence[str], references: list[list[Image.Image]], noise: Tensor, steps: int | None, guidance: float) -> list[Image.Image]:
-        encoded = self.encoder.encode(list(prompts), references)
-        latents = [[self.vae.encode(to_tensor([image]))[0] for image in group] for group in references]
-        prefix = self.model.encode_condition(collate(encoded, latents))
-        unconditional = self._unconditional(len(prompts)) if guidance != 1 else None
-        result = sample(self.model, noise, prefix, unconditional, steps or self.sampler.steps, guidance, self.sampler.shift)
-        pixels = ((self.vae.decode(result) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        return [Image.fromarray(image) for image in pixels]
+    def _draw(
+        self, prompts: Sequence[str], references: list[list[Image.Image]], noise: list[Tensor], steps: int | None, guidance: float, negative: str | None
+    ) -> list[Image.Image]:
+        schedule = self.sampler.few(steps) if self.few else self.sampler.schedule(steps)
+        images: list[Image.Image] = []
+        with Progress("draw", -(-len(prompts) // BATCH) * schedule.steps, "step") as progress:
+            for start in range(0, len(prompts), BATCH):
+                part = slice(start, start + BATCH)
+                latents = [[self._encode(image) for image in group] for group in references[part]]
+                velocity = self._guided(prompts[part], references[part], latents, 1.0 if self.few else guidance, negative)
+                clean = sample(velocity, [x.to(self.model.proj_out.weight.device) for x in noise[part]], schedule, progress.update)
+                images += [to_image(self.vae.decode(x[None])[0]) for x in clean]
+        return images
 
-    def _unconditional(self, n: int) -> Prefix:
-        return self.model.encode_condition(collate(self.encoder.encode([""], [[]]), [[]])).repeat(n)
+    def _guided(self, prompts: Sequence[str], references: list[list[Image.Image]], latents: list[list[Tensor]], scale: float, negative: str | None) -> Guided:
+        prefix = self.model.encode_condition(collate(self.encoder.encode(list(prompts), references), latents))
+        if scale == 1:
+            return Guided(self.model, prefix)
+        if negative is None:
+            unconditional = self.model.encode_condition(collate(self.encoder.encode([""], [[]]), [[]])).repeat(len(prompts))
+        else:
+            unconditional = self.model.encode_condition(collate(self.encoder.encode([negative] * len(prompts), references), latents))
+        return Guided(self.model, prefix, unconditional, scale, self.sampler.guidance_rescale, self.sampler.guidance_interval)
+
+    def _encode(self, image: Image.Image) -> Tensor:
+        """Latents (64, h, w) of one picture, with as many colour channels as the VAE has."""
+        pixels = torch.from_numpy(np.asarray(image.convert("RGBA" if self.vae.cfg.image_channels == 4 else "RGB")).copy())
+        return self.vae.encode((pixels.permute(2, 0, 1)[None].float() / 127.5 - 1).to(self.vae.latent_mean.device))[0]
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """(3 or 4, H, W) in [-1, 1] to an RGB or RGBA image."""
+    return Image.fromarray(((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+
+def grid(images: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
+    """Images row by row on white, each in a cell of the largest one's size."""
+    width, height = max(i.width for i in images), max(i.height for i in images)
+    rows = -(-len(images) // columns)
+    page = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for i, image in enumerate(images):
+        page.paste(flatten_alpha(image), ((i % columns) * (width + gap), (i // columns) * (height + gap)))
+    return page
 
 
 def _recipe(folder: Path) -> dict[str, dict]:

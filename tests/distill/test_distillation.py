@@ -16,7 +16,7 @@ from qi2.distill.module import DistillModule
 from qi2.distill.train import DistillInputs, train_distill
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
-from qi2.models.sampler import sample
+from qi2.models.sampler import Guided, sample
 from qi2.training.config import OptimizerConfig
 from qi2.training.encoded import EncodedSet
 
@@ -74,7 +74,7 @@ def test_backward_simulation_is_the_sampler_that_the_student_is_used_with(small_
     noise = torch.randn(8, 64, 4, 4, generator=draw)
     generated = module.generate(part, 3, rng.generator(0, "test"))
     prefix = module.model.encode_condition(module.data.condition(part.samples))
-    torch.testing.assert_close(generated.x.detach(), sample(module.model, noise, prefix, None, 4, 1.0, shift))
+    torch.testing.assert_close(generated.x.detach(), sample(Guided(module.model, prefix), noise, module.schedule))
 
 
 def test_gradient_reaches_only_the_last_simulated_step(small_world: Any) -> None:

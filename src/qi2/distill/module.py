@@ -12,7 +12,7 @@ from qi2.distill.config import DistillConfig
 from qi2.models import flow
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
-from qi2.models.sampler import guided_velocity, schedule
+from qi2.models.sampler import Guided, times
 from qi2.models.sequence import Condition, Prefix
 from qi2.objectives.dmd import dmd_gradient, dmd_loss
 from qi2.objectives.flow_matching import flow_matching_loss
@@ -41,7 +41,8 @@ class DistillModule(ManualModule):
         self.model, self.fake = copy.deepcopy(teacher).requires_grad_(True), copy.deepcopy(teacher).requires_grad_(True)
         self.frozen = [teacher.requires_grad_(False)]  # in a list: no part of the module's state
         self.data, self.config, self.seed = data, config, seed
-        self.times = schedule(sampler.few_steps, sampler.few_shift)
+        self.schedule = sampler.few()
+        self.sampler = sampler
         self.mixture = Mixture(data, config.stage, config.ti2i_share, config.kind_weights)
 
     @property
@@ -56,7 +57,7 @@ class DistillModule(ManualModule):
 
     def training_step(self, batch: Part, _: int) -> None:
         draw = rng.generator(self.seed, "distill/noise", self.steps_done)
-        exit_step = int(torch.randint(len(self.times) - 1, (1,), generator=draw))
+        exit_step = int(torch.randint(self.schedule.steps, (1,), generator=draw))
         generated = self.generate(batch, exit_step, draw)
         loss = self.student_loss(generated, draw)
         self.log("distill/loss_student", loss.detach())
@@ -77,11 +78,11 @@ class DistillModule(ManualModule):
         shape = torch.stack([sample.target for sample in part.samples]).shape
         prefix = self.model.encode_condition(condition)
         x = torch.randn(shape, generator=draw).to(self.device)
-        times = self.times.to(self.device)
+        steps = times(self.schedule, [x[0, 0].numel()]).to(self.device)
         with torch.no_grad():
-            for now, after in zip(times[:exit_step], times[1:], strict=False):
-                x = x + (after - now) * self.model(x, now.expand(len(x)), prefix)
-        t = times[exit_step].expand(len(x))
+            for now, after in zip(steps[:exit_step], steps[1:], strict=False):
+                x = x + (after - now) * self.model(x, now[None], prefix)
+        t = steps[exit_step].expand(len(x))
         return Generated(part.task, condition, flow.to_x0(x, self.model(x, t, prefix), t))
 
     def student_loss(self, generated: Generated, draw: torch.Generator) -> Tensor:
@@ -97,7 +98,7 @@ class DistillModule(ManualModule):
         prefix, unconditional = self.teacher.encode_condition(generated.condition), None
         if guidance != 1:
             unconditional = self.teacher.encode_condition(self.data.unconditional(1)).repeat(len(x_t))
-        return guided_velocity(self.teacher, x_t, t, prefix, unconditional, guidance)
+        return Guided(self.teacher, prefix, unconditional, guidance, self.sampler.guidance_rescale, self.sampler.guidance_interval)(x_t, t)
 
     def fake_loss(self, generated: Generated, draw: torch.Generator) -> Tensor:
         """Flow matching on the student's samples, without guidance."""

@@ -131,8 +131,8 @@ class Exam:
 def _facts(entry: Contender, images: int, seconds: float) -> dict[str, Any]:
     return {
         "folder": entry.folder.name,
-        "steps": entry.steps,
-        "shift": entry.shift,
+        "steps": entry.schedule.steps,
+        "shift": entry.schedule.shift,
         "guidance": entry.guidance,
         "edit_guidance": entry.edit_guidance,
         "evaluations": entry.evaluations(),

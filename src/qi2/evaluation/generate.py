@@ -17,7 +17,7 @@ from qi2.core.rng import generator
 from qi2.evaluation.models import Contender
 from qi2.models.condition import ConditionEncoder, fit_reference
 from qi2.models.mmdit import MMDiT
-from qi2.models.sampler import sample
+from qi2.models.sampler import Guided, sample
 from qi2.models.sequence import EncodedPrompt, collate
 from qi2.models.vae import VAE
 
@@ -84,7 +84,8 @@ def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: ran
     unconditional = None
     if guidance != 1:
         unconditional = model.encode_condition(collate([suite.empty], [[]])).repeat(len(items))
-    return sample(model, _noise(suite, items, model.config.latent_channels), prefix, unconditional, contender.steps, guidance, contender.shift)
+    velocity = Guided(model, prefix, unconditional, guidance, contender.rescale, contender.interval)
+    return sample(velocity, _noise(suite, items, model.config.latent_channels), contender.schedule)
 
 
 def _noise(suite: EncodedSuite, items: range, channels: int) -> Tensor:

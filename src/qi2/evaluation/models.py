@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qi2.models.config import Schedule
+
 LABELS = {
     "pretrain": "base",
     "continual": "continual",
@@ -25,19 +27,20 @@ class Contender:
 
     name: str
     folder: Path
-    steps: int
-    shift: float = 1.0
+    schedule: Schedule
     guidance: float = 1.0
     edit_guidance: float = 1.0
+    rescale: float = 0.0
+    interval: tuple[float, ...] = (0.0, 1.0)
     edits: bool = True  # whether it also takes the editing suite
 
     def evaluations(self) -> int:
         """Network evaluations per text-to-image sample."""
-        return self.steps * (1 if self.guidance == 1 else 2)
+        return self.schedule.steps * (1 if self.guidance == 1 else 2)
 
     def sampler(self) -> tuple[Any, ...]:
         """What decides the pictures: contenders with equal samplers draw the same ones."""
-        return self.folder, self.steps, self.shift, self.guidance, self.edit_guidance
+        return self.folder, self.schedule, self.guidance, self.edit_guidance, self.rescale, self.interval
 
 
 def contenders(cfg: Any, models: Mapping[str, Path], steps: int) -> list[Contender]:
@@ -60,11 +63,12 @@ def chain_contenders(cfg: Any, runs: Path) -> list[Contender]:
 
 
 def _guided(cfg: Any, name: str, folder: Path, steps: int) -> Contender:
-    return Contender(name, folder, steps, cfg.sampler.shift, cfg.sampler.guidance, cfg.sampler.edit_guidance)
+    s = cfg.sampler
+    return Contender(name, folder, s.schedule(steps), s.guidance, s.edit_guidance, s.guidance_rescale, tuple(s.guidance_interval))
 
 
 def _student(cfg: Any, name: str, folder: Path) -> Contender:
-    return Contender(name, folder, cfg.sampler.few_steps, cfg.sampler.few_shift)
+    return Contender(name, folder, cfg.sampler.few())
 
 
 def is_student(name: str, folder: Path) -> bool:

@@ -36,12 +36,15 @@ def resolve(path: Path | str) -> str:
     return str(path)
 
 
-def fit_reference(image: Image.Image, area: int) -> Image.Image:
-    """Resize to about ``area`` pixels keeping the aspect, both sides multiples of 32: for the VLM and the VAE alike."""
+def fit_reference(image: Image.Image, area: int, alpha: bool = False) -> Image.Image:
+    """Resize to about ``area`` pixels keeping the aspect, both sides multiples of 32: for the VLM and the VAE alike.
+
+    ``alpha``: to RGBA, for a VAE of four channels; the encoder flattens it by itself.
+    """
     scale = (area / (image.width * image.height)) ** 0.5
     size = tuple(max(SLOT, round(side * scale / SLOT) * SLOT) for side in image.size)
-    rgb = flatten_alpha(image)
-    return rgb if rgb.size == size else rgb.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    plain = image.convert("RGBA") if alpha else flatten_alpha(image)
+    return plain if plain.size == size else plain.resize((size[0], size[1]), Image.Resampling.LANCZOS)
 
 
 def flatten_alpha(image: Image.Image) -> Image.Image:
@@ -89,7 +92,7 @@ class ConditionEncoder:
         texts = [templates.conversation(p, len(r)) for p, r in zip(prompts, references, strict=True)]
         if answers is not None:
             texts = [text + answer + "<|im_end|>" for text, answer in zip(texts, answers, strict=True)]
-        images = [image for group in references for image in group]
+        images = [flatten_alpha(image) for group in references for image in group]
         pixels = self.image_processor(images=images, return_tensors="pt") if images else None
         if pixels is not None:
             texts = _expand_slots(texts, pixels["image_grid_thw"])

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from qi2.core.errors import QI2Error
 from qi2.models import rope
@@ -84,10 +85,34 @@ class Prefix:
             until=again(self.until),
         )
 
+    @staticmethod
+    def join(first: "Prefix", second: "Prefix") -> "Prefix":
+        """Both batches as one, the second's samples after the first's."""
+
+        def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return None if a is None or b is None else _stack(a, b)
+
+        return Prefix(
+            ragged=Ragged(first.ragged.lengths + second.ragged.lengths),
+            target_start=torch.cat([first.target_start, second.target_start]),
+            sources=first.sources + second.sources,
+            keys=[_stack(a, b) for a, b in zip(first.keys, second.keys, strict=True)],
+            values=[_stack(a, b) for a, b in zip(first.values, second.values, strict=True)],
+            tokens=both(first.tokens, second.tokens),
+            positions=both(first.positions, second.positions),
+            until=both(first.until, second.until),
+        )
+
     @cached_property
     def has_sources(self) -> bool:
         """Whether any sample has a reference image."""
         return any(source is not None for source in self.sources)
+
+
+def _stack(a: Tensor, b: Tensor) -> Tensor:
+    """Batches (B, L, ...) of unequal L as one; the shorter is padded."""
+    length = max(a.shape[1], b.shape[1])
+    return torch.cat([F.pad(x, (0, 0) * (x.dim() - 2) + (0, length - x.shape[1])) for x in (a, b)])
 
 
 @dataclass

@@ -8,9 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from qi2.core import rng
+from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
-from qi2.models.sampler import guided_velocity, sample, schedule
-from qi2.models.sequence import Condition, EncodedPrompt, Prefix, collate
+from qi2.models.sampler import Guided, sample, times
+from qi2.models.sequence import Condition, EncodedPrompt, collate
 from qi2.models.vae import VAE
 from qi2.objectives.policy import sde_step
 from qi2.rlhf.config import RolloutConfig
@@ -58,10 +59,12 @@ class Rollout:
 class Sampler:
     """Draws and scores rollouts. Holds what is frozen: the VAE, the empty prompt, the scorers."""
 
-    def __init__(self, config: RolloutConfig, size: int, shift: float, vae: VAE, empty: EncodedPrompt, scorers: Mapping[str, Scorer]) -> None:
-        self.config, self.shift, self.vae, self.empty, self.scorers = config, shift, vae, empty, scorers
-        self.second_time = float(schedule(config.steps, shift)[1])
+    def __init__(self, config: RolloutConfig, size: int, sampler: SamplerConfig, vae: VAE, empty: EncodedPrompt, scorers: Mapping[str, Scorer]) -> None:
+        self.config, self.sampler, self.vae, self.empty, self.scorers = config, sampler, vae, empty, scorers
+        self.schedule = sampler.schedule(config.steps)
         self.shape = (vae.cfg.latent_channels, size // vae.cfg.factor, size // vae.cfg.factor)
+        self.times = times(self.schedule, [self.shape[1] * self.shape[2]]).tolist()
+        self.second_time = self.times[1]
 
     @torch.no_grad()
     def __call__(self, model: MMDiT, prompts: list[Prompt], seed: int, step: int, stochastic: bool) -> Rollout:
@@ -82,21 +85,19 @@ class Sampler:
         unconditional = None
         if guidance != 1:
             unconditional = model.encode_condition(collate([self.empty], [[]])).repeat(n)
+        velocity = Guided(model, prefix, unconditional, guidance, self.sampler.guidance_rescale, self.sampler.guidance_interval)
         if stochastic:
-            x0, rollout.transitions = self._sample_sde(model, noise, prefix, unconditional, guidance, draw)
+            x0, rollout.transitions = self._sample_sde(velocity, noise, draw)
         else:
-            x0 = sample(model, noise, prefix, unconditional, self.config.steps, guidance, self.shift)
+            x0 = sample(velocity, noise, self.schedule)
         rollout.x0 = x0.view(len(prompts), self.config.group, *self.shape)
         return rollout
 
-    def _sample_sde(
-        self, model: MMDiT, x: Tensor, prefix: Prefix, unconditional: Prefix | None, guidance: float, draw: torch.Generator
-    ) -> tuple[Tensor, list[Transition]]:
+    def _sample_sde(self, velocity: Guided, x: Tensor, draw: torch.Generator) -> tuple[Tensor, list[Transition]]:
         """The first ``sde_steps`` are Flow-SDE steps, the rest Euler steps; never the last, whose Gaussian is too sharp."""
-        times = schedule(self.config.steps, self.shift).tolist()
         transitions = []
-        for i, (now, after) in enumerate(zip(times[:-1], times[1:], strict=True)):
-            v = guided_velocity(model, x, torch.full((len(x),), now, device=x.device), prefix, unconditional, guidance)
+        for i, (now, after) in enumerate(zip(self.times[:-1], self.times[1:], strict=True)):
+            v = velocity(x, torch.tensor([now], device=x.device))
             if i < min(self.config.sde_steps, self.config.steps - 1):
                 mean, std = sde_step(x, v, now, after, self.config.noise_level, self.second_time)
                 step = Transition(now, after, x, mean + std * torch.randn(x.shape, generator=draw).to(x.device))

@@ -63,7 +63,7 @@ def build(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer]) -> R
     config, vae = cfg.rlhf, VAE.load(inputs.vae)
     pool = prompt_pool(config, inputs, cfg.seed)
     empty = encode(pool.prompts, ConditionEncoder.load(inputs.vlm), vae)
-    sampler = Sampler(config.rollout, config.size, cfg.sampler.shift, vae, empty, choose_scorers(config.rewards, scorers))
+    sampler = Sampler(config.rollout, config.size, cfg.sampler, vae, empty, choose_scorers(config.rewards, scorers))
     return RLHFModule(MMDiT.load(inputs.start), EncodedSet(inputs.encoded), pool, sampler, config, cfg.seed)
 
 
