@@ -12,7 +12,7 @@ import yaml
 from qi2.config import as_dict, load
 from qi2.core.errors import QI2Error
 from qi2.data.sources import fingerprint
-from qi2.recipe import Recipe
+from qi2.recipe import Recipe, scale_layers
 from tasks import settings
 
 FINGERPRINTS = ("source_files", "pretrained_files", "known_files")
@@ -76,8 +76,7 @@ def _local(scale: str) -> Path:
 
 
 def _layers(scale: str) -> list[Path]:
-    base = settings.ROOT / "conf" / "base.yaml"
-    return [*([base] if base.exists() else []), settings.ROOT / "conf" / "scale" / f"{scale}.yaml"]
+    return scale_layers(settings.ROOT / "conf", scale)
 
 
 def write(scale: str) -> dict[str, Any]:

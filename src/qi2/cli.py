@@ -1,4 +1,4 @@
-"""The command ``qi2``: draw, edit, and look at the world and at data."""
+"""The command ``qi2``: draw, edit, look at the world and at data, and plan a training run."""
 
 import argparse
 import sys
@@ -80,6 +80,28 @@ def caption(args: argparse.Namespace) -> None:
     print(caption_command(args.raw, config, args.out, args.facts, args.limit, args.evaluate))
 
 
+def plan(args: argparse.Namespace) -> None:
+    """qi2 plan --scale SCALE --gpus N --kind CARD"""
+    import json
+    from dataclasses import asdict
+
+    from qi2.config import load
+    from qi2.plan.config import PlanConfig
+    from qi2.plan.estimate import estimate
+    from qi2.plan.table import lines
+    from qi2.recipe import Recipe, scale_layers
+
+    named = {name: value for name in PlanConfig.__dataclass_fields__ if (value := getattr(args, name)) is not None}
+    if named.get("sharding") == "fsdp":
+        named["sharding"] = "zero3"
+    config = PlanConfig(**named)
+    rows = estimate(load(Recipe, scale_layers(args.conf_folder, args.scale), args.conf), config)
+    print("\n".join(lines(args.scale, rows, config)))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({"scale": args.scale, "plan": asdict(config), "rows": [asdict(row) for row in rows]}, indent=1))
+
+
 def _save(images: Sequence, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
@@ -127,7 +149,29 @@ def build_parser() -> argparse.ArgumentParser:
     six.add_argument("--out", type=Path, default=Path("edits.png"))
     six.set_defaults(run=edits)
     _caption_command(data)
+    _plan_command(commands)
     return parser
+
+
+def _plan_command(commands: "argparse._SubParsersAction") -> None:
+    """What is left out keeps the default of PlanConfig."""
+    parser = commands.add_parser("plan", help="memory, work, time and cost of every training stage of a scale on given cards")
+    parser.add_argument("--scale", default="report", help="a file of conf/scale")
+    parser.add_argument("--conf-folder", type=Path, default=Path("conf"), help="where the scales are")
+    parser.add_argument("--conf", nargs="*", default=[], metavar="KEY=VALUE", help="differences from the scale")
+    parser.add_argument("--gpus", type=int)
+    parser.add_argument("--kind", help="H100 H200 B200 A100-80GB A100-40GB L40S RTX4090 RTX5090 cpu")
+    parser.add_argument("--price", type=float, help="USD per card and hour")
+    parser.add_argument("--utilisation", type=float, help="of the dense bf16 peak, in (0, 1]")
+    parser.add_argument("--sharding", help="ddp, zero1, zero2, zero3 or fsdp")
+    parser.add_argument("--checkpointing", help="none or block")
+    parser.add_argument("--dtype", help="bf16 (weights and gradients; fp32 states) or fp32")
+    parser.add_argument("--text-tokens", type=int, help="per prompt")
+    parser.add_argument("--references", type=int, help="per edit")
+    parser.add_argument("--batches", help="recipe, or table2: a phase's batch shrinks as the side grows")
+    parser.add_argument("--reserve", type=float, help="share of a card's memory that stays free")
+    parser.add_argument("--json", type=Path, help="also write the plan to this file")
+    parser.set_defaults(run=plan)
 
 
 def _caption_command(data: "argparse._SubParsersAction") -> None:

@@ -1,6 +1,7 @@
 """The whole configuration of the line: one dataclass per component, defaults beside their code. Torch-free."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from qi2.data.config import DataConfig
 from qi2.data.curate_config import CurateConfig
@@ -39,3 +40,9 @@ class Recipe:
     distill: DistillConfig = field(default_factory=DistillConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def scale_layers(conf: Path, scale: str) -> list[Path]:
+    """The files under ``conf`` whose values make up a scale: ``base.yaml`` where it exists, then ``scale/SCALE.yaml``."""
+    base = conf / "base.yaml"
+    return [*([base] if base.exists() else []), conf / "scale" / f"{scale}.yaml"]
