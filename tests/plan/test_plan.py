@@ -21,7 +21,7 @@ from qi2.plan.cards import card
 from qi2.plan.config import PlanConfig
 from qi2.plan.estimate import estimate
 from qi2.plan.measure import Meter, Shape, parameters, pass_of_mmdit
-from qi2.plan.memory import memory, usable
+from qi2.plan.memory import memory, micro_batch, nearest_fit, usable
 from qi2.plan.stages import jobs
 from qi2.recipe import Recipe, scale_layers
 
@@ -103,23 +103,25 @@ def test_sharding_divides_what_its_stage_says() -> None:
 
 
 def test_what_does_not_fit_names_the_nearest_that_does() -> None:
-    plan = PlanConfig(gpus=64, sharding="ddp", checkpointing="none")
-    rows = {(row.stage, row.side): row for row in estimate(report(), plan)}
-    assert rows["pretrain 1", 256].problem == ""
-    problem = rows["sft 6", 2048].problem
-    assert problem.startswith("sft 6 at 2048 px does not fit with ddp: ") and "fits with zero1 and block checkpointing" in problem
-    better = estimate(report(), replace(plan, sharding="zero1", checkpointing="block"))
-    assert all(row.micro and row.memory.total <= usable(card("H200"), plan) for row in better)
+    plan, kind = PlanConfig(gpus=64, sharding="ddp", checkpointing="none"), card("H200")
+    largest = next(job for job in jobs(report(), plan) if job.stage == "sft 6" and job.side == 2048)
+    assert micro_batch(largest, plan, kind) == 0
+    assert nearest_fit(largest, plan, kind).startswith("fits with zero1 and block checkpointing: ")
+    better = replace(plan, sharding="zero1", checkpointing="block")
+    micro = micro_batch(largest, better, kind)
+    assert micro and memory(largest, better, micro).total <= usable(kind, plan) < memory(largest, better, micro + 1).total
+    assert "on any number of them" in nearest_fit(largest, plan, card("RTX4090"))
 
 
 def test_a_plan_of_tiny_runs_and_is_written_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "plan.json"
-    words = ["plan", "--scale", "tiny", "--conf-folder", str(CONF), "--gpus", "2", "--kind", "rtx 4090", "--json", str(out), "--conf", "sft.steps=7"]
-    assert main([*words[:-2], "--sharding", "fsdp", *words[-2:]]) == 0
+    words = ["plan", "--scale", "tiny", "--conf-folder", str(CONF), "--gpus", "2", "--kind", "rtx 4090", "--json", str(out), "--conf", "sft.batch_size=8"]
+    assert main([*words, "--sharding", "fsdp"]) == 0
     assert "Assumptions" in capsys.readouterr().out
     rows = json.loads(out.read_text())["rows"]
     assert {row["stage"].split()[0] for row in rows} == {"vae", "pretrain", "continual", "sft", "rlhf", "distill"}
     sft = next(row for row in rows if row["stage"] == "sft 6")
+    assert sft["batch"] == 8
     work = sft["flops"]["matmul"] + sft["flops"]["attention"]
     assert sft["seconds"] == pytest.approx(sft["batch"] / 2 * work / (165.2e12 * 0.4))
     assert sft["days"] * 86400 == pytest.approx(sft["seconds"] * sft["steps"])

@@ -80,9 +80,7 @@ def _vae(recipe: Recipe, meter: Meter) -> list[Job]:
     for batch in cfg.batches:
         steps, mixture = cfg.steps * batch.share / total, [(1.0, Shape(0, 0, batch.side))]
         ema = cfg.ema > 0
-        found.append(
-            Job("vae", batch.side, batch.size, steps, meter.vae_parameters, cfg.optimizer, mixture, meter, ema=ema, refine_share=cfg.refine_share)
-        )
+        found.append(Job("vae", batch.side, batch.size, steps, meter.vae_parameters, cfg.optimizer, mixture, meter, ema=ema, refine_share=cfg.refine_share))
     return found
 
 

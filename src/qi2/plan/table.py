@@ -78,10 +78,11 @@ def _assumptions(plan: PlanConfig) -> list[str]:
     return [
         f"- {kind.name}: {kind.peak} TFLOP/s dense bf16, of which {plan.utilisation:.0%} is reached (recomputation counts as work, also at fp32);",
         f"  {price} USD per card and hour{'' if plan.price is not None else ', a round rate of ours'}; {plan.reserve:.0%} of its memory stays free.",
-        f"- {plan.text_tokens} text tokens per prompt; {plan.references} reference(s) per edit, as large as the target; sizes of a stage share its steps equally.",
-        f"- Weights and gradients in {plan.dtype}, optimiser states: {states} (Muon: one moment).",
+        f"- {plan.text_tokens} text tokens per prompt; {plan.references} reference(s) per edit, as large as the target; a stage's sizes share its steps.",
+        f"- Weights and gradients in {plan.dtype}, optimiser states: {states} (Muon: one). The line's own loop is fp32 on one card.",
         f"- Batches: {plan.batches}. Work and activations are measured on the code of one block and of the VAE, run without data; all blocks are alike.",
         "- Latents and prompts come from stage encode: neither condition encoder nor VAE is in memory, except the VAE in rlhf.",
+        "- Attention is counted over whole sequences, as the code's kernel is called; a padded mask counts among the activations where the code keeps one.",
         "- Not counted: communication, reading data, the losses' own networks (perceptual, alignment) and the reward models, decoding of rollouts.",
         "- rlhf keeps the old policy, distill the teacher and a trained fake score; both are sharded as the weights are. The VAE keeps its own checkpointing",
         "  setting, and its activations are an upper bound.",
