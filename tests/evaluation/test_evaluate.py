@@ -160,8 +160,8 @@ def test_perfect_pictures_pass_and_swapped_ones_fail() -> None:
 
 def test_contenders_differ_only_where_they_should(run: Path) -> None:
     entries = {entry.name: entry for entry in chain_contenders(Recipe(), run)}
-    assert entries["teacher"].steps == EVALUATE.steps
-    assert entries["rlhf"].steps == EVALUATE.chain_steps
+    assert entries["teacher"].schedule.steps == EVALUATE.steps
+    assert entries["rlhf"].schedule.steps == EVALUATE.chain_steps
     assert entries["distill"].evaluations() == entries["untrained_4step"].evaluations() == Recipe().sampler.few_steps
     assert entries["teacher_4step"].evaluations() == 2 * Recipe().sampler.few_steps
     assert entries["untrained_4step"].folder == entries["teacher_4step"].folder == entries["rlhf"].folder

@@ -162,7 +162,7 @@ class MMDiT(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One block; with ``checkpointing`` its activations are recomputed in the backward pass."""
         if self.config.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, modulation, rotation, sight, past, use_reentrant=False)  # type: ignore[no-any-return]
+            return checkpoint(block, x, modulation, rotation, sight, past, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
         return block(x, modulation, rotation, sight, past)  # type: ignore[no-any-return]
 
     def save(self, folder: Path) -> None:

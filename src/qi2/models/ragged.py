@@ -7,6 +7,7 @@ Linear layers and norms see the tokens of all samples one after the other, ``(1,
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class Ragged:
     @cached_property
     def sample(self) -> Tensor:
         """(T,) index of the sample that each token belongs to."""
-        return torch.repeat_interleave(torch.arange(self.batch), torch.tensor(self.lengths))
+        return torch.from_numpy(np.repeat(np.arange(self.batch), self.lengths))
 
     @cached_property
     def valid(self) -> Tensor:

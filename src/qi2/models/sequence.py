@@ -141,7 +141,7 @@ class Targets:
         """MSRoPE positions (..., 3) of targets that begin at ``start`` (B,)."""
         grids = {size: rope.image_positions(0, *size) for size in set(self.sizes)}
         rows = torch.cat([grids[size] for size in self.sizes])
-        frame = start.repeat_interleave(torch.tensor(self.ragged.lengths, device=start.device))
+        frame = start[self.ragged.sample.to(start.device)]
         return self.ragged.tokens(torch.cat([frame[:, None], rows[:, 1:].to(start.device)], dim=1))
 
     def like_sources(self, sources: Sequence[Tensor | None]) -> Tensor:

@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
-from torch.utils.checkpoint import checkpoint
 
-from qi2.models.condition import EncodedPrompt, collate
 from qi2.models.config import MMDiTConfig
 from qi2.models.mmdit import MMDiT
+from qi2.models.sequence import EncodedPrompt, collate
 from qi2.models.vae import VAE
 from qi2.models.vae_config import VAEArchitecture
 from qi2.plan.flops import Flops, SavedBytes, counted
@@ -73,27 +71,11 @@ def in_dtype(build: Callable[[], nn.Module], dtype: str) -> Any:
         torch.set_default_dtype(before)
 
 
-def recompute_blocks(model: MMDiT) -> None:
-    """Keep only the inputs of every call of a block, and compute the rest again in the backward pass."""
-    for block in model.blocks:
-        block.forward = _recomputed(block.forward)  # type: ignore[assignment]
-
-
-def _recomputed(forward: Callable) -> Callable:
-    def call(*args: Any) -> Any:
-        flat, spec = tree_flatten(args)
-        return checkpoint(lambda *values: forward(*tree_unflatten(values, spec)), *flat, use_reentrant=False, preserve_rng_state=False)
-
-    return call
-
-
 def pass_of_mmdit(config: MMDiTConfig, shape: Shape, dtype: str, recompute: bool, mode: AbstractContextManager) -> Work:
     """One training pass of one sample at the config's own depth, inside ``mode`` (FakeTensorMode, or nothing: then it is computed)."""
     grid = shape.side // PIXELS
     with mode, torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-        model = in_dtype(lambda: MMDiT(config), dtype)
-        if recompute:
-            recompute_blocks(model)
+        model = in_dtype(lambda: MMDiT(replace(config, checkpointing=recompute, kernel="full")), dtype)
         layout = [*[None] * shape.references, shape.text]
         references = [torch.zeros(config.latent_channels, grid, grid) for _ in range(shape.references)]
         condition = collate([EncodedPrompt(torch.zeros(shape.text, config.context_width), layout)], [references])
