@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from qi2.models.config import LoRAConfig
 from qi2.training.config import OptimizerConfig
 
 
@@ -21,7 +22,9 @@ class StageConfig:
 class PhaseConfig:
     """Pre-training (stages 1-3), continual pre-training (4-5) or supervised fine-tuning (6)."""
 
-    stages: list[StageConfig] = field(default_factory=list)
+    stages: list[StageConfig] = field(default_factory=list)  # none: the phase hands on what it starts from
+    start: str = ""  # weights to start from instead of the phase before: our folder, or a transformer of diffusers (Qwen-Image-2.1)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)  # train adapters and merge them at the end; also kept as a file for diffusers
     batch_size: int = 32  # conditions per step
     dropout: float = 0.1  # unconditional dropout (Table 2)
     kind_weights: dict[str, float] = field(default_factory=dict)  # how often each kind is drawn, relative; 1 where absent

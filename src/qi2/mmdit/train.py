@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from qi2.core import rng
+from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.mmdit.config import PhaseConfig
 from qi2.mmdit.module import MMDiTModule
-from qi2.models.config import MMDiTConfig
+from qi2.models.config import LoRAConfig, MMDiTConfig
+from qi2.models.lora import adapter_of, add_adapter, apply_adapter, merge, read_adapter, save_adapter
 from qi2.models.mmdit import MMDiT
+from qi2.models.mmdit_diffusers import load_mmdit
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
 
@@ -31,11 +34,28 @@ class PhaseInputs:
 
 
 def start_model(config: MMDiTConfig, start: Path | None, seed: int) -> MMDiT:
-    """The previous phase's model, or a new one drawn from the seed."""
-    if start is not None:
-        return MMDiT.load(start)
-    torch.manual_seed(rng.key(seed, "mmdit/init"))
-    return MMDiT(config)
+    """A trained model in fp32, of our folder or of diffusers', or a new one drawn from the seed.
+
+    Raises QI2Error where the trained one reads another condition encoder's hidden states.
+    """
+    if start is None:
+        torch.manual_seed(rng.key(seed, "mmdit/init"))
+        return MMDiT(config)
+    model = load_mmdit(start).float()
+    if model.config.context_width != config.context_width:
+        raise QI2Error(
+            f"{start} reads hidden states of width {model.config.context_width}, but the samples were encoded with width {config.context_width}; "
+            "give its own condition encoder in standins.vlm.path"
+        )
+    model.config = replace(model.config, checkpointing=config.checkpointing, kernel=config.kernel)
+    return model
+
+
+def with_adapter(model: MMDiT, lora: LoRAConfig) -> MMDiT:
+    """The model itself, or frozen with the adapters that train."""
+    if lora.path:
+        return apply_adapter(model, read_adapter(Path(lora.path), model.config.layers))
+    return add_adapter(model, lora) if lora.rank else model
 
 
 def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, reporter: Reporter) -> dict[str, float]:
@@ -43,10 +63,14 @@ def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, report
     phase: PhaseConfig = getattr(cfg, name)
     data = EncodedSet(inputs.encoded)
     architecture = replace(cfg.mmdit, context_width=data.prompts[0].text.shape[1])
-    module = MMDiTModule(start_model(architecture, inputs.start, cfg.seed), data, phase, name, cfg.seed)
+    model = start_model(architecture, Path(phase.start) if phase.start else inputs.start, cfg.seed)
+    module = MMDiTModule(with_adapter(model, phase.lora), data, phase, name, cfg.seed)
     with publish(out) as staging:
         reporters = Reporters(reporter, FileReporter(staging))
         fit(module, name, reporters, clip=phase.optimizer.clip, checkpoints=inputs.checkpoints, ema=phase.ema)
+        if phase.lora.rank or phase.lora.path:
+            save_adapter(adapter_of(module.model), staging / "lora", architecture.layers)
+            merge(module.model)
         module.model.save(staging)
         metrics = {f"{name}/steps": float(module.total_steps), f"{name}/parameters": float(sum(p.numel() for p in module.model.parameters()))}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))

@@ -48,13 +48,14 @@ class Schedule:
     """Steps of the sampler from noise to data. ``shift`` moves them towards noise: t' = shift * t / (1 + (shift - 1) * t).
 
     resolution: (base_shift, max_shift, base_tokens, max_tokens) makes the shift e^mu, mu linear in the target's tokens and not clipped.
-    terminal: where the last step starts; 0: where the shift puts it.
+    terminal: where the last step starts; 0: where the shift puts it. base: times before the shift, first 1; empty: evenly spaced.
     """
 
     steps: int
     shift: float = 1.0
     resolution: tuple[float, float, int, int] | None = None
     terminal: float = 0.0
+    base: tuple[float, ...] = ()
 
     def shift_of(self, tokens: int) -> float:
         """The shift of a target of so many latent tokens."""
@@ -84,14 +85,26 @@ class SamplerConfig:
     base_tokens: int = 256
     max_tokens: int = 8192
     terminal: float = 0.0
+    sigmas: list[float] = field(default_factory=list)  # the steps' times before the shift, where they are not evenly spaced; they decide ``steps``
     few_steps: int = 4
     few_shift: float = 3.0
 
     def schedule(self, steps: int | None = None) -> Schedule:
         """Of a many-step model."""
         resolution = (self.base_shift, self.max_shift, self.base_tokens, self.max_tokens) if self.dynamic_shift else None
-        return Schedule(steps or self.steps, self.shift, resolution, self.terminal)
+        base = () if steps else tuple(self.sigmas)
+        return Schedule(len(base) or steps or self.steps, self.shift, resolution, self.terminal, base)
 
     def few(self, steps: int | None = None) -> Schedule:
         """Of a distilled student."""
         return Schedule(steps or self.few_steps, self.few_shift)
+
+
+@dataclass
+class LoRAConfig:
+    """Low-rank adapters instead of all weights. ``rank`` 0: none. ``path``: an adapter to go on from."""
+
+    rank: int = 0
+    alpha: float = 0.0  # the adapter counts alpha / rank; 0: as rank, thus 1
+    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out"])  # layers of the blocks; also proj, gate, out
+    path: str = ""

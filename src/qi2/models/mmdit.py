@@ -5,9 +5,10 @@ modulated at t = 0 and never sees the target, so its keys and values do not depe
 (`encode_condition`) and read by every target token (`forward`). Training and sampling use the same two calls.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +23,19 @@ from qi2.models.ragged import Ragged
 from qi2.models.sequence import Condition, Prefix, Targets
 from qi2.models.storage import load_network, save_network
 
+ORIGIN = "origin.json"
+
 
 class MMDiT(nn.Module):
-    """Predicts the velocity of target latents under a condition of text and reference images."""
+    """Predicts the velocity of target latents under a condition of text and reference images.
+
+    ``origin``: the config that the weights came with from elsewhere, so that the same can be written again.
+    """
 
     def __init__(self, config: MMDiTConfig) -> None:
         super().__init__()
         config.check()
-        self.config = config
+        self.config, self.origin = config, cast(dict[str, Any], {})
         width = config.width
         self.img_in = nn.Linear(config.latent_channels, width, bias=False)
         self.txt_in = TextProjection(config.context_width, width, config.eps)
@@ -166,10 +172,15 @@ class MMDiT(nn.Module):
         return block(x, modulation, rotation, sight, past)  # type: ignore[no-any-return]
 
     def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors."""
+        """Write config.json and model.safetensors, and origin.json for a model that came from elsewhere."""
         save_network(self, self.config, folder)
+        if self.origin:
+            (Path(folder) / ORIGIN).write_text(json.dumps(self.origin, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "MMDiT":
         """Read a folder written by `save`."""
-        return load_network(cls, MMDiTConfig, folder)
+        model = load_network(cls, MMDiTConfig, folder)
+        if (Path(folder) / ORIGIN).exists():
+            model.origin = json.loads((Path(folder) / ORIGIN).read_text())
+        return model

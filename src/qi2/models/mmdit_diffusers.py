@@ -3,12 +3,21 @@
 The two networks have the same matrices under other names, so conversion renames tensors and never touches a value.
 """
 
+import json
+from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from qi2.core.errors import QI2Error
 from qi2.models.config import MMDiTConfig
+from qi2.models.mmdit import MMDiT
 
-CLASS = "QwenImage21Transformer2DModel"
+CLASS, VERSION = "QwenImage21Transformer2DModel", "0.42.1"
+WEIGHTS, INDEX = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"
+SHARD = "10GB"  # of memory that one file of weights holds
 
 OUTER = {
     "img_in": "img_in",
@@ -77,6 +86,7 @@ def config_to_diffusers(config: MMDiTConfig) -> dict[str, Any]:
         raise QI2Error(f"{CLASS} has no {', '.join(odd)}; a model that is to be shipped to diffusers must be trained without")
     return {
         "_class_name": CLASS,
+        "_diffusers_version": VERSION,
         "patch_size": 1,
         "in_channels": config.latent_channels,
         "out_channels": config.latent_channels,
@@ -99,3 +109,52 @@ def rename(tensors: dict[str, Any], names: dict[str, str], what: str) -> dict[st
     if unknown := sorted(set(tensors) - set(wanted)):
         raise QI2Error(f"{what} has {unknown[0]} ({len(unknown)} tensors in all), which its config.json does not ask for")
     return {wanted[name]: tensor for name, tensor in tensors.items()}
+
+
+def load_mmdit(folder: Path) -> MMDiT:
+    """An MMDiT of our folder, of a diffusers transformer's, or of a diffusers pipeline's. Raises QI2Error where it is none of them."""
+    folder = Path(folder)
+    folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
+    if not (folder / WEIGHTS).exists() and not (folder / INDEX).exists():
+        return MMDiT.load(folder)
+    return mmdit_from_diffusers(folder)
+
+
+def mmdit_from_diffusers(folder: Path) -> MMDiT:
+    """Our network with their weights, in their types; ``origin`` keeps their config as it was written."""
+    if not (folder / "config.json").exists():
+        raise QI2Error(f"{folder} has weights of diffusers but no config.json; copy the whole folder")
+    origin = json.loads((folder / "config.json").read_text())
+    config = config_from_diffusers(origin)
+    names = {theirs: ours for ours, theirs in module_names(config.layers).items()}
+    with torch.device("meta"):
+        model = MMDiT(config)
+    model.load_state_dict(rename(read_weights(folder), names, str(folder)), assign=True)
+    model.origin = origin
+    return model.eval()
+
+
+def mmdit_to_diffusers(model: MMDiT, folder: Path) -> None:
+    """Write their folder: config.json and weights, in shards where they are large. Raises QI2Error for what their class cannot express."""
+    from huggingface_hub import save_torch_state_dict
+
+    config = config_to_diffusers(model.config)
+    if model.origin and config_from_diffusers(model.origin) == model.config:
+        config = model.origin
+    tensors = rename(dict(model.state_dict()), module_names(model.config.layers), "the model")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    pattern = WEIGHTS.replace(".safetensors", "{suffix}.safetensors")
+    save_torch_state_dict({name: tensor.cpu() for name, tensor in tensors.items()}, folder, filename_pattern=pattern, max_shard_size=SHARD)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder of diffusers, from one file or from its shards. Raises QI2Error that names a shard that is missing."""
+    if not (folder / INDEX).exists():
+        return load_file(folder / WEIGHTS)
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values())):
+        if not (folder / name).exists():
+            raise QI2Error(f"{folder / INDEX} names {name}, which is not there; copy it too")
+        tensors |= load_file(folder / name)
+    return tensors

@@ -32,7 +32,7 @@ def place_features(positions: Tensor) -> Tensor:
 
 def frequencies(axes: list[int], theta: float) -> list[Tensor]:
     """Per axis of d channels, d / 2 angular frequencies theta^(-2i/d)."""
-    return [theta ** (-torch.arange(0, d, 2, dtype=torch.float32) / d) for d in axes]
+    return [theta ** (-torch.arange(0, d, 2, dtype=torch.float32, device="cpu") / d) for d in axes]
 
 
 def rotation(positions: Tensor, freqs: list[Tensor]) -> Tensor:

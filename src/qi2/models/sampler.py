@@ -26,7 +26,8 @@ def times(schedule: Schedule, tokens: Sequence[int]) -> Tensor:
 
 
 def _times(schedule: Schedule, tokens: int) -> Tensor:
-    shifted = flow.shift_time(torch.linspace(1, 0, schedule.steps + 1), schedule.shift_of(tokens))
+    base = torch.tensor([*schedule.base, 0.0]) if schedule.base else torch.linspace(1, 0, schedule.steps + 1)
+    shifted = flow.shift_time(base, schedule.shift_of(tokens))
     if schedule.terminal and schedule.steps > 1:
         shifted[:-1] = 1 - (1 - shifted[:-1]) * (1 - schedule.terminal) / (1 - shifted[-2])
     return shifted

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -25,16 +26,18 @@ def save_network(network: nn.Module, config: Any, folder: Path) -> None:
 
 
 def load_network(build: Callable[[Any], Network], config_type: type, folder: Path) -> Network:
-    """Build a network from config.json and load its weights; in eval mode.
+    """Build a network from config.json and load its weights, in the types that the file has; in eval mode.
 
     Raises QI2Error when the folder has no such files or they do not fit each other.
     """
     folder = Path(folder)
     if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
         raise QI2Error(f"{folder} has no {CONFIG} and {WEIGHTS}; run the stage that writes it, or give another path")
-    network = build(load(config_type, [json.loads((folder / CONFIG).read_text())]))
+    config: Any = load(config_type, [json.loads((folder / CONFIG).read_text())])
+    with torch.device("meta"):  # nothing is drawn or allocated twice
+        network = build(config)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        network.load_state_dict(load_file(folder / WEIGHTS), assign=True)
     except RuntimeError as error:
         raise QI2Error(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {str(error).splitlines()[-1].strip()}") from error
     return network.eval()
