@@ -26,7 +26,7 @@ from qi2.vae.config import AlignmentConfig, VAEConfig
 Features = Callable[[Tensor], Sequence[Tensor]]
 """Images (B,3,H,W) in [-1,1] to feature maps (B,C,h,w), differentiable in the images."""
 
-NETWORK_ENDS = ("conv_in", "conv_out", "linear_in", "linear_out", "projection")
+NETWORK_ENDS = ("conv_in", "conv_out", "quant_conv", "linear_in", "linear_out", "projection")
 
 
 class Images(Protocol):
