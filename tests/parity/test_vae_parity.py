@@ -17,6 +17,7 @@ from qi2.models.vae_config import VAEArchitecture
 from qi2.models.vae_diffusers import CONFIG, WEIGHTS, architecture_of, load_vae, state_to_diffusers, vae_from_diffusers, vae_to_diffusers
 from qi2.recipe import Recipe
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "base_dim": 8,
     "decoder_base_dim": 12,
@@ -103,7 +104,7 @@ def test_a_round_trip_gives_the_same_files_also_through_our_own_folder(tmp_path:
 
 
 def test_a_vae_of_our_own_ships_to_diffusers(tmp_path: Path) -> None:
-    recipe = load(Recipe, [Path("conf/scale/report.yaml")])
+    recipe = load(Recipe, [ROOT / "conf" / "scale" / "report.yaml"])
     torch.manual_seed(0)
     ours = VAE(replace(recipe.vae.model, encoder_base=4, decoder_base=4)).eval().requires_grad_(False)
     ours.latent_mean.uniform_(-1, 1)
@@ -128,6 +129,8 @@ def test_the_published_size_is_that_of_table_1(channels: int, encoder: int, deco
         ours = VAE(architecture_of({"_class_name": type(theirs).__name__, **theirs.config}))
     counts = [[sum(p.numel() for p in half.parameters()) for half in (m.encoder, m.quant_conv, m.decoder, m.post_quant_conv)] for m in (ours, theirs)]
     assert counts[0] == counts[1] == [encoder, 16_512, decoder, 4_160]
+    if channels == 3:
+        assert load(Recipe, [ROOT / "conf" / "scale" / "report.yaml"]).vae.model == ours.cfg
     unused = [sum(p.numel() for name, p in half.named_parameters() if "time_conv" in name and not p.requires_grad) for half in (ours.encoder, ours.decoder)]
     assert unused == [775_488, 5_977_728]
 

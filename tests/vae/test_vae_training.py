@@ -199,6 +199,26 @@ def test_the_linear_skip_trains_when_it_has_a_rate(images: TrainingImages) -> No
     assert not torch.equal(vae.linear_in.weight, before)
 
 
+def test_the_published_layout_trains_with_transparency_and_leaves_its_time_convolutions_alone(images: TrainingImages) -> None:
+    layout = {
+        "patch": 1,
+        "multipliers": [1, 1, 1, 1, 1],
+        "kernel": 3,
+        "encoder_base": 4,
+        "decoder_base": 4,
+        "encoder_blocks": [1] * 5,
+        "decoder_blocks": [1] * 5,
+    }
+    layout |= {"image_channels": 4, "temporal_stages": [False, True, True, True], "normalisation": "l2", "quant_convs": True}
+    cfg = settings(model=layout, steps=2, refine_share=0.0, alignment={"start": 0.5}, perceptual={"kind": "teacher", "weight": 0.05})
+    vae = start(cfg, images.sample(8), 0)
+    before = {name: p.detach().clone() for name, p in vae.named_parameters()}
+    fit(VAEModule(vae, images, cfg, 0, tower, tower), "vae", NullReporter())
+    same = {name for name, p in vae.named_parameters() if torch.equal(p, before[name])}
+    assert {name for name in before if "time_conv" in name} <= same
+    assert not {"quant_conv.weight", "post_quant_conv.weight", "decoder.conv_out.weight"} & same
+
+
 def test_two_runs_publish_the_same_bytes(folders: tuple[Path, Path], tmp_path: Path) -> None:
     cfg = SimpleNamespace(vae=settings(steps=4), seed=3)
     for name in ("one", "two"):

@@ -22,16 +22,16 @@ from qi2.evaluation.grids import Cell
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.score import column, judge_t2i
 from qi2.evaluation.suites import T2IItem, vae_suite
-from qi2.models.vae import VAE
+from qi2.models.vae import VAE, over_white
 
 REAL = ("photo", "user")  # sources of the raw data that are not drawn
 
 
 @torch.no_grad()
 def reconstruct(vae: VAE, images: Sequence[Image.Image], batch: int) -> list[Image.Image]:
-    """Images of one size through encoder and decoder, back to 8 bits."""
+    """Images of one size through encoder and decoder, back to 8 bits; what an RGBA decoder leaves transparent is white."""
     starts = range(0, len(images), batch)
-    return [picture for i in starts for picture in to_images(vae.decode(vae.encode(to_tensor(images[i : i + batch]))))]
+    return [picture for i in starts for picture in to_images(over_white(vae.decode(vae.encode(to_tensor(images[i : i + batch])))))]
 
 
 @dataclass(frozen=True)

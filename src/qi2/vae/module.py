@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qi2.core.rng import generator
-from qi2.models.vae import VAE
+from qi2.models.vae import VAE, opaque, over_white
 from qi2.objectives.vae import (
     adaptive_weight,
     distance_matrix_loss,
@@ -61,6 +61,8 @@ class VAEModule(StepModule):
         return self.images.batch(step)
 
     def training_step(self, images: Tensor, _: int) -> Tensor:
+        if self.vae.cfg.image_channels == 4:
+            images = opaque(images)
         refining = self.steps_done >= self.encoder_steps
         with torch.set_grad_enabled(not refining):
             mean, logvar = self.vae.posterior(images)
@@ -78,8 +80,8 @@ class VAEModule(StepModule):
         if self.perceptual is None:
             return loss
         with torch.no_grad():
-            wanted = self.perceptual(images)
-        perceptual = perceptual_loss(self.perceptual(output), wanted)
+            wanted = self.perceptual(over_white(images))
+        perceptual = perceptual_loss(self.perceptual(over_white(output)), wanted)
         self.log("vae/perceptual", perceptual)
         return loss + cfg.perceptual.weight * perceptual
 
@@ -90,7 +92,7 @@ class VAEModule(StepModule):
         if self.teacher is None or self.projection is None:
             return loss
         with torch.no_grad():
-            features = self.teacher(images)[0]
+            features = self.teacher(over_white(images))[0]
         weight, distance_margin, cosine_margin = alignment_schedule(self.steps_done / max(self.encoder_steps, 1), self.cfg.alignment)
         projected = self.projection(F.interpolate(latents, features.shape[-2:], mode="bilinear") if latents.shape[-2:] != features.shape[-2:] else latents)
         distance = distance_matrix_loss(projected, features, distance_margin)
