@@ -1,4 +1,4 @@
-"""The command ``qi2``: draw, edit, look at the world and at data, and plan a training run."""
+"""The command ``qi2``: draw, edit, look at the world, at data and at autoencoders, and plan a training run."""
 
 import argparse
 import sys
@@ -102,6 +102,13 @@ def plan(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps({"scale": args.scale, "plan": asdict(config), "rows": [asdict(row) for row in rows]}, indent=1))
 
 
+def evaluate_vae(args: argparse.Namespace) -> None:
+    """qi2 vae evaluate VAE --out DIR"""
+    from qi2.evaluation.vae_table import evaluate_command
+
+    print(evaluate_command(args.vae, args.general, args.text, args.size, args.limit, args.seed, args.out))
+
+
 def _save(images: Sequence, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
@@ -150,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     six.set_defaults(run=edits)
     _caption_command(data)
     _plan_command(commands)
+    _vae_commands(commands)
     return parser
 
 
@@ -192,6 +200,19 @@ def _caption_command(data: "argparse._SubParsersAction") -> None:
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--device", help="cpu or cuda")
     parser.set_defaults(run=caption)
+
+
+def _vae_commands(commands: "argparse._SubParsersAction") -> None:
+    group = commands.add_parser("vae", help="look at an autoencoder").add_subparsers(required=True, metavar="COMMAND")
+    parser = group.add_parser("evaluate", help="the report's Table 1 for an autoencoder: size, PSNR and SSIM on general images and on text")
+    parser.add_argument("vae", type=Path, metavar="VAE", help="folder of ours, e.g. runs/tiny/vae, or of diffusers' AutoencoderKLQwenImage21")
+    parser.add_argument("--general", default="", help="source of images as data.source; held-out photographs of scikit-image by default")
+    parser.add_argument("--text", default="", help="source of images of text; our own synthetic pages by default")
+    parser.add_argument("--size", type=int, default=256, help="pixels")
+    parser.add_argument("--limit", type=int, default=0, help="images per set; 0: all of a source")
+    parser.add_argument("--seed", type=int, default=0, help="of the bundled sets and the intervals")
+    parser.add_argument("--out", type=Path, default=Path("vae_evaluation"), help="folder for metrics.json and a sheet per set")
+    parser.set_defaults(run=evaluate_vae)
 
 
 def _model_command(commands: "argparse._SubParsersAction", name: str, run: Callable, text: str) -> argparse.ArgumentParser:
