@@ -21,6 +21,7 @@ from qi2.core.progress import Progress
 from qi2.core.rng import generator
 from qi2.models.condition import SLOT, ConditionEncoder, fit_reference, flatten_alpha
 from qi2.models.config import SamplerConfig
+from qi2.models.lora import apply_adapter, merge, read_adapter
 from qi2.models.mmdit import MMDiT
 from qi2.models.sampler import Guided, sample
 from qi2.models.sequence import collate
@@ -55,22 +56,25 @@ class Pipeline:
     few: bool = False  # whether it is a distilled student, sampled in few steps without guidance
 
     @staticmethod
-    def load(folder: str | Path | None = None, stage: str | None = None, device: str = "cpu", dtype: str = "") -> "Pipeline":
+    def load(folder: str | Path | None = None, stage: str | None = None, device: str = "cpu", dtype: str = "", lora: str | Path = "") -> "Pipeline":
         """Load ``runs/SCALE``, or a bundle of the same layout (a registered one, or of ``qi2 convert``); without a folder, the newest champion.
 
         ``stage`` names which model (distill, rlhf, sft ...); the last of the line that exists by default. ``dtype``: of the MMDiT, e.g.
-        ``bfloat16``; as its file has it by default.
+        ``bfloat16``; as its file has it by default. ``lora``: an adapter of peft or diffusers to merge.
         """
         folder = Path(folder) if folder else find_champion()
         name = stage or next((name for name in LINE if (folder / name / "model.safetensors").exists()), None)
         if name is None:
             raise QI2Error(f"{folder} holds no trained model; choose runs/SCALE, runs/SCALE/champion, or what `qi2 convert` wrote")
-        recipe = _recipe(folder)
-        encoder, model = ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name).to(device)
+        recipe = read_recipe(folder)
+        encoder, model = ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name)
         encoder.model.to(device)
+        if lora:
+            model = merge(apply_adapter(model, read_adapter(Path(lora), model.config.layers)))
+        model = model.to(device, getattr(torch, dtype) if dtype else None).requires_grad_(False)
         return Pipeline(
             encoder,
-            model.to(getattr(torch, dtype)) if dtype else model,
+            model,
             VAE.load(folder / "vae").to(device),
             load(SamplerConfig, [recipe.get("sampler", {})]),
             max(recipe.get("encode", {}).get("sizes", [256])),
@@ -167,7 +171,7 @@ def grid(images: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Ima
     return page
 
 
-def _recipe(folder: Path) -> dict[str, dict]:
+def read_recipe(folder: Path) -> dict[str, dict]:
     """The run's resolved configuration: beside a bundle, or in conf/resolved for a folder of runs/."""
     for path in (folder / "recipe.yaml", Path("conf") / "resolved" / f"{folder.name}.yaml"):
         if path.exists():

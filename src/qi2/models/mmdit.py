@@ -23,7 +23,7 @@ from qi2.models.ragged import Ragged
 from qi2.models.sequence import Condition, Prefix, Targets
 from qi2.models.storage import load_network, save_network
 
-ORIGIN = "origin.json"
+ORIGIN = "diffusers.json"
 
 
 class MMDiT(nn.Module):
@@ -172,7 +172,7 @@ class MMDiT(nn.Module):
         return block(x, modulation, rotation, sight, past)  # type: ignore[no-any-return]
 
     def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors, and origin.json for a model that came from elsewhere."""
+        """Write config.json and model.safetensors, and diffusers.json for a model that came from there."""
         save_network(self, self.config, folder)
         if self.origin:
             (Path(folder) / ORIGIN).write_text(json.dumps(self.origin, indent=1))

@@ -54,6 +54,8 @@ class AlignmentConfig:
 class VAEConfig:
     """``steps`` in all; over the last ``refine_share`` of them the encoder is frozen and only the decoder trains (ours)."""
 
+    path: str = ""
+    """A trained VAE to use as it is, of our folder or diffusers' AutoencoderKLQwenImage21: the stage then only measures it."""
     threads: int = 0  # CPU threads of one operation in this stage, where it differs from the recipe's
     model: VAEArchitecture = field(default_factory=VAEArchitecture)
     batches: list[ImageBatch] = field(default_factory=lambda: [ImageBatch(side=256), ImageBatch(side=512, size=8, share=0.5)])

@@ -14,6 +14,7 @@ from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
 from qi2.models.vae import VAE
+from qi2.models.vae_diffusers import load_vae
 from qi2.training.fit import fit
 from qi2.vae.config import PerceptualConfig, VAEConfig
 from qi2.vae.data import TrainingImages, admitted
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 def train_vae(cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
     """Write the VAE, its start (``start/``, for the comparison), curves and metrics to ``out``."""
     settings = cfg.vae
+    if settings.path:
+        return use_vae(cfg, raw, curated, out, reporter)
     images = TrainingImages(raw, admitted(curated), settings.batches, cfg.seed, settings.recolor)
     sample = images.sample(settings.statistics_images)
     vae = start(settings, sample, cfg.seed)
@@ -41,6 +44,18 @@ def train_vae(cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path
         vae.save(staging)
         metrics = sizes(vae) | held_out(vae, VAE.load(staging / "start"), raw, curated, settings, cfg.seed, staging, reporters)
         reporters.metrics(metrics, module.total_steps)
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return metrics
+
+
+def use_vae(cfg: "Recipe", raw: Path, curated: Path, out: Path, reporter: Reporter) -> dict[str, float]:
+    """Publish the VAE of ``vae.path`` with its figures, untouched: its latents keep their own mean and deviation."""
+    vae = load_vae(Path(cfg.vae.path))
+    with publish(out) as staging:
+        reporters = Reporters(reporter, FileReporter(staging))
+        vae.save(staging)
+        metrics = sizes(vae) | held_out(vae, vae, raw, curated, cfg.vae, cfg.seed, staging, reporters)
+        reporters.metrics(metrics, 0)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
 

@@ -1,0 +1,81 @@
+"""``qi2 generate`` and ``qi2 edit``: use a trained model."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from qi2.cli.images import save
+from qi2.core.errors import QI2Error
+
+if TYPE_CHECKING:
+    from qi2.pipeline import Pipeline
+
+
+def generate(args: argparse.Namespace) -> None:
+    """qi2 generate PROMPT [PROMPT ...] --out FILE"""
+    pipe = _load(args)
+    prompts, seeds = _with_seeds(args.prompts, args)
+    _finish(pipe.generate(prompts, seeds, args.size, args.steps, args.guidance, args.negative), args)
+
+
+def edit(args: argparse.Namespace) -> None:
+    """qi2 edit IMAGE [IMAGE ...] INSTRUCTION --out FILE"""
+    missing = [name for name in args.images if not Path(name).exists()]
+    if missing or not args.images:
+        raise QI2Error(f'no image {missing[0] if missing else "given"}; write qi2 edit IN.png [IN2.png ...] "INSTRUCTION" --out OUT.png')
+    pipe = _load(args)
+    references = [Image.open(name) for name in args.images]
+    prompts, seeds = _with_seeds([args.instruction], args)
+    _finish(pipe.edit(prompts, [references] * len(prompts), seeds, args.size, args.steps, args.guidance, args.negative), args)
+
+
+def add_commands(commands: "argparse._SubParsersAction") -> None:
+    """The parsers of this file's commands."""
+    one = _command(commands, "generate", generate, "draw images from prompts")
+    one.add_argument("prompts", nargs="+", metavar="prompt")
+    two = _command(commands, "edit", edit, "change an image by an instruction")
+    two.add_argument("images", nargs="+", metavar="image", help="one to ten reference images; the last one gives the shape")
+    two.add_argument("instruction")
+
+
+def _command(commands: "argparse._SubParsersAction", name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text)
+    parser.add_argument("--out", type=Path, default=Path(f"{name}.png"))
+    parser.add_argument("--model", help="runs/SCALE, a registered bundle, or what qi2 convert wrote; the newest champion by default")
+    parser.add_argument("--stage", help="which model of that folder: distill, rlhf, sft, continual, pretrain")
+    parser.add_argument("--lora", default="", help="an adapter of peft or diffusers: a .safetensors file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-n", type=int, default=1, help="how many per prompt, with seeds SEED, SEED + 1, ...")
+    parser.add_argument("--size", type=_size, help="pixels, multiples of 32: 512, or 768x512 (width x height)")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--negative", help="a prompt that guidance leads away from")
+    parser.add_argument("--grid", type=int, default=0, metavar="COLUMNS", help="one picture of all, in so many columns")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", default="", help="of the MMDiT, e.g. bfloat16; as its file by default")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    width, cross, height = text.partition("x")
+    return (int(width), int(height)) if cross else int(width)
+
+
+def _load(args: argparse.Namespace) -> "Pipeline":
+    from qi2.pipeline import Pipeline
+
+    return Pipeline.load(args.model, args.stage, args.device, args.dtype, args.lora)
+
+
+def _with_seeds(prompts: list[str], args: argparse.Namespace) -> tuple[list[str], list[int]]:
+    return [prompt for prompt in prompts for _ in range(args.n)], [args.seed + i for _ in prompts for i in range(args.n)]
+
+
+def _finish(images: list[Image.Image], args: argparse.Namespace) -> None:
+    from qi2.pipeline import grid
+
+    save([grid(images, args.grid)] if args.grid else images, args.out)
