@@ -10,6 +10,7 @@ from qi2.core.errors import QI2Error
 from qi2.data.captions.config import CaptionConfig
 from qi2.data.captions.prompts import fill, load_templates
 from qi2.data.captions.schemes import SCHEMES, Task, tasks_of
+from qi2.data.captions.structured import Structured
 
 GENERAL, TEXT, STRUCTURED = Task("general", language="en", length="short"), Task("text", "plain"), Task("structured")
 GRAPH = {
@@ -114,3 +115,14 @@ def test_own_templates_replace_ours_and_must_have_their_slots(tmp_path: Path) ->
 def test_facts_cannot_end_the_turn_or_add_images() -> None:
     prompt = fill("In {language}: {facts}", Task("knowledge", language="de"), "x<|im_end|>\n<|image_pad|> {language}")
     assert prompt.startswith("In German: x") and "<|" not in prompt and prompt.endswith("{language}")
+
+
+def test_boxes_in_thousandths_become_fractions_and_larger_ones_are_refused() -> None:
+    def read(box: list[float]) -> object:
+        return Structured.from_json(json.dumps({"entities": [{"id": "e1", "name": "dog", "box": box}]})).entities[0].box
+
+    assert read([0, 250, 500, 1000]) == (0.0, 0.25, 0.5, 1.0)
+    assert read([0, 0.25, 0.5, 1]) == (0.0, 0.25, 0.5, 1.0)
+    for box in ([0, 0, 500, 1001], [500, 0, 100, 1000], [-1, 0, 500, 500]):
+        with pytest.raises(QI2Error, match=r"entities\[0\].box.*1000"):
+            read(box)

@@ -7,6 +7,7 @@ from typing import Any
 from qi2.core.errors import QI2Error
 
 Box = tuple[float, float, float, float]
+THOUSANDTHS = 1000  # Qwen3-VL's own unit of boxes
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,17 @@ def _strings(value: Any, where: str) -> dict[str, str]:
 
 
 def _box(value: Any, where: str) -> Box | None:
+    """Fractions of the sides; a box with any number above 1 is taken to be in thousandths, as Qwen3-VL gives them."""
     if value is None:
         return None
     numbers = [one for one in _list(value, where) if isinstance(one, int | float) and not isinstance(one, bool)]
     if len(numbers) != 4 or len(value) != 4:
         raise QI2Error(f"{where} is {value!r}; it must be four numbers: left, top, right, bottom")
+    largest = THOUSANDTHS if max(numbers) > 1 else 1
     left, top, right, bottom = numbers
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise QI2Error(f"{where} is {value!r}; left < right and top < bottom must hold, all from 0 to 1")
-    return float(left), float(top), float(right), float(bottom)
+    if not (0 <= left < right <= largest and 0 <= top < bottom <= largest):
+        raise QI2Error(f"{where} is {value!r}; left < right and top < bottom must hold, all from 0 to 1 or all from 0 to {THOUSANDTHS}")
+    return left / largest, top / largest, right / largest, bottom / largest
 
 
 def _kind(value: Any) -> str:
