@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass
 class ClipConfig:
-    """Image-text similarity. ``path`` is a folder or hub id for transformers' CLIPModel; empty trains the stand-in below."""
+    """Image-text similarity. ``path`` is a folder or hub id of a CLIP, SigLIP or fixed-size SigLIP2; empty trains the stand-in below."""
 
     path: str = ""
     image_size: int = 64

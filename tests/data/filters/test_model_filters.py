@@ -106,3 +106,39 @@ def test_scores_beyond_the_threshold_are_refused() -> None:
     table = blank_table(3, clip=[0.4, 0.6, np.nan], nsfw=[0.4, 0.6, np.nan])
     assert clip.FILTER.rejects(table, StageThresholds(min_clip=0.5)).tolist() == [True, False, False]
     assert nsfw.FILTER.rejects(table, StageThresholds(max_nsfw=0.5)).tolist() == [False, True, False]
+
+
+@pytest.fixture(scope="module")
+def siglip(paths: ModelPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SigLIP of random weights with the stand-in's tokenizer."""
+    from transformers import AutoTokenizer, SiglipConfig, SiglipImageProcessor, SiglipModel
+
+    folder = tmp_path_factory.mktemp("siglip")
+    tokenizer = AutoTokenizer.from_pretrained(paths.clip)
+    tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**tower, "vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 32}
+    SiglipModel(SiglipConfig(text_config=text, vision_config={**tower, "image_size": 32, "patch_size": 16})).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_siglip_reads_texts_padded_to_its_full_length(siglip: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, SiglipModel
+
+    scorer, texts = clip.ClipScorer(ModelPaths("", str(siglip), "")), ["a red circle", "a blue star at the top left"]
+    ids = AutoTokenizer.from_pretrained(siglip)(texts, padding="max_length", max_length=64, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        wanted = clip.unit(SiglipModel.from_pretrained(siglip).eval().get_text_features(input_ids=ids))
+        assert torch.allclose(scorer.embed_texts(texts), wanted, atol=1e-5)
+    scores = scorer.score([render(scene, 64) for scene in distinct_scenes(2)], [texts, []])
+    assert np.isfinite(scores["clip"][0]) and np.isnan(scores["clip"][1])
+
+
+def test_a_model_that_is_no_dual_encoder_of_fixed_size_is_refused_by_its_type(tmp_path: Path) -> None:
+    from transformers import Siglip2Config
+
+    Siglip2Config().save_pretrained(tmp_path)
+    with pytest.raises(QI2Error, match="siglip2.*NaFlex"):
+        clip.ClipScorer(ModelPaths("", str(tmp_path), ""))

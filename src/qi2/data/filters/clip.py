@@ -1,10 +1,14 @@
-"""CLIP (report 2.3, stage 1): image-text similarity of transformers' CLIPModel, against pairs that do not belong together."""
+"""CLIP (report 2.3, stage 1): image-text similarity of a dual encoder (CLIP, SigLIP, SigLIP2), against pairs that do not belong together.
+
+Trap: SigLIP learned from texts that are all padded to its full length and reads the last token, whatever the padding; others mask it.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.data.curate_config import StageThresholds
 from qi2.data.filters.base import IMAGE, Filter, outside
 from qi2.data.filters.models import ModelPaths, load_pretrained
@@ -13,22 +17,27 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+KINDS = ("clip", "siglip")  # model types; SigLIP2 of fixed resolution is of type siglip
 TEXTS = 128  # captions per forward pass
 
 
 class ClipScorer:
-    """A CLIPModel with its own image processor and tokenizer."""
+    """A dual encoder of fixed resolution with its own image processor and tokenizer; raises QI2Error for other models."""
 
     roles = (IMAGE,)
 
     def __init__(self, paths: ModelPaths, device: str = "cpu") -> None:
-        from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+        from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
         self.device = device
         load = {"what": "CLIP model", "key": "standins.clip.path"}
+        kind = load_pretrained(AutoConfig.from_pretrained, paths.clip, **load).model_type
+        if kind not in KINDS:
+            raise QI2Error(f"standins.clip.path={paths.clip!r} is a model of type {kind!r}; give one of {', '.join(KINDS)} (SigLIP2: fixed size, no NaFlex)")
+        self.padded = kind == "siglip"
         self.processor = load_pretrained(AutoImageProcessor.from_pretrained, paths.clip, **load)
         self.tokenizer = load_pretrained(AutoTokenizer.from_pretrained, paths.clip, **load)
-        self.model = load_pretrained(CLIPModel.from_pretrained, paths.clip, **load)
+        self.model = load_pretrained(AutoModel.from_pretrained, paths.clip, **load)
         self.model.eval().to(device)
         self.length = int(self.model.config.text_config.max_position_embeddings)
 
@@ -64,8 +73,10 @@ class ClipScorer:
         return torch.empty_like(embedded).index_copy_(0, torch.tensor(order, device=embedded.device), embedded)
 
     def _embed_batch(self, texts: list[str]) -> "torch.Tensor":
-        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.length, return_tensors="pt").to(self.device)
-        return unit(self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]))
+        padding = "max_length" if self.padded else True
+        tokens = self.tokenizer(texts, padding=padding, truncation=True, max_length=self.length, return_tensors="pt").to(self.device)
+        mask = {} if self.padded else {"attention_mask": tokens["attention_mask"]}
+        return unit(self.model.get_text_features(input_ids=tokens["input_ids"], **mask))
 
 
 def unit(features: Any) -> "torch.Tensor":
