@@ -153,7 +153,7 @@ def _data(recipe: Mapping[str, Any]) -> str:
 
 
 def _standins(recipe: Mapping[str, Any]) -> str:
-    paths = {name: part["path"] for name, part in recipe["standins"].items() if isinstance(part, Mapping) and "path" in part}
+    paths = {name: part["path"] for name, part in recipe["standins"].items() if isinstance(part, Mapping) and (part.get("path") or "steps" in part)}
     return ", ".join(f"{name}: {path or 'a small stand-in trained by the line itself'}" for name, path in paths.items())
 
 

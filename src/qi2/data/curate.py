@@ -18,7 +18,7 @@ from qi2.data.buckets import bucket_columns
 from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.executors import local
-from qi2.data.filters import exact, near, pair, semantic
+from qi2.data.filters import aesthetic, exact, near, pair, semantic
 from qi2.data.filters.models import ModelPaths, model_source
 from qi2.data.filters.registry import FILTERS
 from qi2.data.recaption import recaption
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 MODELS = {"tokenizer": "vlm", "clip": "clip", "nsfw": "nsfw"}  # and their folders among the stand-ins
+OPTIONAL = ("aesthetic",)  # in folders of their own names, only where the config gives one
 
 
 class CurationRecipe(Protocol):
@@ -50,6 +51,7 @@ def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: 
     ``work`` keeps the shards' scores, for a run that was killed and for one with other thresholds; ``executor``: else processes of this machine.
     """
     raw, paths = Path(raw), model_paths(Path(standins), cfg.curate)
+    aesthetic.check_thresholds(thresholds(cfg.curate), paths.aesthetic)
     work = work or out.with_name(f".{out.name}.scores")
     table, peak = score(recaption(Sidecar.load(raw).table, cfg.curate), raw, paths, cfg.curate, work, executor)
     if peak:
@@ -78,7 +80,8 @@ def stand_ins(standins: Path, paths: ModelPaths) -> list[str]:
 
 def model_paths(standins: Path, config: CurateConfig) -> ModelPaths:
     """The models in the folder of the stage that provides them."""
-    return ModelPaths(**{name: model_source(standins / folder) for name, folder in MODELS.items()}, nsfw_label=config.nsfw_label)
+    given = {name: name for name in OPTIONAL if (standins / name).exists()}
+    return ModelPaths(**{name: model_source(standins / folder) for name, folder in (MODELS | given).items()}, nsfw_label=config.nsfw_label)
 
 
 def score(

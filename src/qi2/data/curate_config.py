@@ -6,6 +6,7 @@ The report (2.3, Figure 6) names the filters and their order but gives no thresh
 from dataclasses import dataclass, field, fields, replace
 
 MOST_PIXELS = 1 << 26  # 67 million: 200 MB once decoded
+MIN_COLOURFULNESS = 8.0  # below: nearly gray
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6")
 
 
@@ -27,11 +28,11 @@ class StageThresholds:
     rotation: str | None = None  # rotated by EXIF: "correct" (readers turn it upright) or "reject"
     min_entropy: float | None = None  # bits of the luminance histogram, 0..8: flat pictures lie below
     max_entropy: float | None = None  # bits of the histogram of neighbours' differences, 0..8: noise lies above
-    min_clip: float | None = None  # mean cosine of the image with its captions, -1..1
+    min_clip: float | None = None  # mean cosine of the image with its captions, -1..1; SigLIP's lie lower than CLIP's: choose it anew
     min_tokens: int | None = None  # shortest caption, in tokens of the condition encoder
     max_tokens: int | None = None  # longest caption
     min_sharpness: float | None = None  # second differences from pixel to pixel, 0..255 scale (see filters/quality.py)
-    min_aesthetic: float | None = None  # colourfulness, about 0..150: a stand-in for a learned aesthetic score
+    min_aesthetic: float | None = None  # of standins.aesthetic, 1..10; without it colourfulness, about 0..150: another scale, and a stand-in for it
     min_quality: int | None = None  # JPEG quality 1..100 read from the quantisation tables (100: lossless)
     max_blockiness: float | None = None  # step across 8-pixel block borders beyond the step inside blocks, 0..1
     balance: float | None = None  # distribution filter: at most this multiple of the usual count per category (see ``balance_over``); 0: no limit
@@ -91,7 +92,9 @@ class CurateConfig:
     )
     stage3: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512], synthetic=True))
     stage4: StageThresholds = field(
-        default_factory=lambda: StageThresholds(sides=[512, 1024], ti2i_share=0.3, min_sharpness=4.0, min_aesthetic=8.0, min_quality=60, max_blockiness=0.3)
+        default_factory=lambda: StageThresholds(
+            sides=[512, 1024], ti2i_share=0.3, min_sharpness=4.0, min_aesthetic=MIN_COLOURFULNESS, min_quality=60, max_blockiness=0.3
+        )
     )
     stage5: StageThresholds = field(default_factory=lambda: StageThresholds(sides=[512, 1024, 2048]))
     stage6: StageThresholds = field(

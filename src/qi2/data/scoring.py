@@ -85,6 +85,7 @@ def _one_thread() -> Iterator[None]:
 
 def _score_batch(files: list[File], raw: Path, scorers: list[Scorer], max_pixels: int) -> Scored:
     scores: Scored = {}
+    blank = {column: None for scorer in scorers for column in scorer.columns}
     usable: list[tuple[Picture, list[Row]]] = []
     for file in files:
         try:
@@ -94,7 +95,7 @@ def _score_batch(files: list[File], raw: Path, scorers: list[Scorer], max_pixels
             continue
         if max(picture.image.size) <= MOST_ASPECT * min(picture.image.size):
             usable.append((picture, file["rows"]))
-        columns = {"broken": None, **measure(picture)}
+        columns = {"broken": None, **measure(picture), **blank}
         scores |= {row["id"]: dict(columns) for row in file["rows"]}
     for scorer in scorers:
         _score_model(scorer, usable, scores)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from qi2.standins.filters_config import ClipConfig, NSFWConfig
+from qi2.standins.filters_config import AestheticConfig, ClipConfig, NSFWConfig
 
 
 @dataclass
@@ -28,9 +28,10 @@ class VLMConfig:
 
 @dataclass
 class StandinsConfig:
-    """Models that would come pretrained; each is trained small by the line where its path is empty."""
+    """Models that would come pretrained; the first three are trained small by the line where their path is empty, others left out."""
 
     threads: int = 0  # CPU threads of one operation in this stage, where it differs from the recipe's
     vlm: VLMConfig = field(default_factory=VLMConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     nsfw: NSFWConfig = field(default_factory=NSFWConfig)
+    aesthetic: AestheticConfig = field(default_factory=AestheticConfig)

@@ -1,11 +1,14 @@
-"""Parameters of the two curation models: where a pretrained one is, or how to train a small one. Torch-free."""
+"""Parameters of the curation models: where a pretrained one is, or how to train a small one. Torch-free."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class ClipConfig:
-    """Image-text similarity. ``path`` is a folder or hub id of a CLIP, SigLIP or fixed-size SigLIP2; empty trains the stand-in below."""
+    """Image-text similarity. ``path`` is a folder or hub id of a CLIP, SigLIP or fixed-size SigLIP2; empty trains the stand-in below.
+
+    The cosines of another model lie on another scale, those of SigLIP far below CLIP's: choose ``min_clip`` of every stage anew.
+    """
 
     path: str = ""
     image_size: int = 64
@@ -39,3 +42,13 @@ class NSFWConfig:
     steps: int = 200
     batch_size: int = 64
     lr: float = 3e-3
+
+
+@dataclass
+class AestheticConfig:
+    """Aesthetic head. ``path`` is a .safetensors file of LAION's predictor, for the CLIP that ``clip.path`` names (ViT-L/14); empty: colourfulness.
+
+    With it ``curate.stage4.min_aesthetic`` lies on its scale, 1..10, and edits have no aesthetic score.
+    """
+
+    path: str = ""

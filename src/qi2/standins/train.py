@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 
 def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
-    """Write ``vlm``, ``clip`` and ``nsfw`` folders to ``out``; where a path is configured, a pointer file instead."""
+    """Write ``vlm``, ``clip`` and ``nsfw`` folders to ``out``; where a path is configured, a pointer file instead, also for an aesthetic head.
+
+    Raises QI2Error for a head without a pretrained CLIP: it reads the image vectors of that one alone.
+    """
     from qi2.standins.clip import train_clip
     from qi2.standins.nsfw import train_nsfw
     from qi2.standins.vlm import train_vlm
 
+    if cfg.standins.aesthetic.path and not cfg.standins.clip.path:
+        raise QI2Error(f"standins.aesthetic.path={cfg.standins.aesthetic.path!r} needs the CLIP that it was trained with; set standins.clip.path too")
     side = Sidecar.load(raw)
     willing = side.table[~side.table["opt_out"]]
     metrics: dict[str, float] = {}
@@ -37,6 +42,7 @@ def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, chec
             train_clip(cfg, willing, raw, staging / "vlm", staging / "clip", reporters)
         if not _point(staging / "nsfw", cfg.standins.nsfw.path):
             train_nsfw(cfg, willing, raw, staging / "nsfw", reporters)
+        _point(staging / "aesthetic", cfg.standins.aesthetic.path)
         reporters.metrics(metrics, 0)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics

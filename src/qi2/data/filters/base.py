@@ -78,10 +78,14 @@ class Scorer(Protocol):
     """A filter's model, loaded once per process.
 
     ``roles``: the rows whose captions it reads; empty for a model that looks at the picture alone and runs once per file.
+    ``columns``: what it alone fills; rows that it does not see have none of them, whatever a filter measured under that name.
     """
 
     @property
     def roles(self) -> tuple[str, ...]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
 
     def score(self, images: list[Image.Image], captions: list[list[str]]) -> dict[str, np.ndarray]:
         """Columns of one value per picture: numbers, NaN where the score does not apply (no caption), or bytes."""

@@ -10,6 +10,7 @@ from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.data.curate_config import StageThresholds
+from qi2.data.filters.aesthetic import AestheticHead
 from qi2.data.filters.base import IMAGE, Filter, outside
 from qi2.data.filters.models import ModelPaths, load_pretrained
 
@@ -22,7 +23,10 @@ TEXTS = 128  # captions per forward pass
 
 
 class ClipScorer:
-    """A dual encoder of fixed resolution with its own image processor and tokenizer; raises QI2Error for other models."""
+    """A dual encoder of fixed resolution with its own image processor and tokenizer; raises QI2Error for other models.
+
+    Where ``paths.aesthetic`` names a head, the same image vectors give the aesthetic score.
+    """
 
     roles = (IMAGE,)
 
@@ -40,23 +44,29 @@ class ClipScorer:
         self.model = load_pretrained(AutoModel.from_pretrained, paths.clip, **load)
         self.model.eval().to(device)
         self.length = int(self.model.config.text_config.max_position_embeddings)
+        self.head = AestheticHead(paths.aesthetic, device) if paths.aesthetic else None
+        self.columns = ("clip", "embedding", *(("aesthetic",) if self.head else ()))
 
     def score(self, images: list[Image.Image], captions: list[list[str]]) -> dict[str, np.ndarray]:
-        """``clip``: mean cosine -1..1 between a picture and its captions, NaN without captions; ``embedding``: the picture's unit vector, float16 bytes."""
+        """``clip``: mean cosine -1..1 between a picture and its captions, NaN without captions; ``embedding``: the picture's unit vector, float16 bytes;
+
+        ``aesthetic``, with a head: about 1..10.
+        """
         import torch
 
         with torch.inference_mode():
             pictures = self.embed_images(images)
+            scores = {"aesthetic": self.head.score(pictures)} if self.head else {}
         embedding = np.array([vector.tobytes() for vector in pictures.cpu().numpy().astype(np.float16)], dtype=object)
         texts = [text for group in captions for text in group]
         owner = np.repeat(np.arange(len(images)), [len(group) for group in captions])
         if not texts:
-            return {"clip": np.full(len(images), np.nan), "embedding": embedding}
+            return {"clip": np.full(len(images), np.nan), "embedding": embedding, **scores}
         with torch.inference_mode():
             cosine = (pictures[torch.from_numpy(owner)] * self.embed_texts(texts)).sum(-1)
         total = np.bincount(owner, weights=cosine.cpu().numpy(), minlength=len(images))
         count = np.bincount(owner, minlength=len(images))
-        return {"clip": np.where(count > 0, total / np.maximum(count, 1), np.nan), "embedding": embedding}
+        return {"clip": np.where(count > 0, total / np.maximum(count, 1), np.nan), "embedding": embedding, **scores}
 
     def embed_images(self, images: list[Image.Image]) -> "torch.Tensor":
         """Unit vectors (B, D)."""

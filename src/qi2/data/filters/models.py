@@ -14,11 +14,12 @@ from qi2.core.errors import QI2Error
 
 @dataclass(frozen=True)
 class ModelPaths:
-    """Folders or hub ids, empty where there is no such model. ``nsfw_label`` is looked up by name in the classifier's id2label."""
+    """Folders or hub ids (``aesthetic``: a safetensors file), empty where there is none. ``nsfw_label`` is looked up by name in the classifier's id2label."""
 
     tokenizer: str
     clip: str
     nsfw: str
+    aesthetic: str = ""
     nsfw_label: str = "nsfw"
 
 

@@ -21,6 +21,7 @@ class NSFWScorer:
     """A ViTForImageClassification (or any image classifier) with its own image processor."""
 
     roles: tuple[str, ...] = ()
+    columns = ("nsfw",)
 
     def __init__(self, paths: ModelPaths, device: str = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoModelForImageClassification

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from qi2.core.errors import QI2Error
 from qi2.data.filters import (
     aesthetic,
     broken,
@@ -52,5 +53,10 @@ def measure(picture: Picture) -> dict[str, object]:
 
 
 def load_scorers(paths: ModelPaths, device: str) -> list[Scorer]:
-    """The models of the filters that need one, loaded; without a path a filter has no scores and rejects nothing."""
+    """The models of the filters that need one, loaded; without a path a filter has no scores and rejects nothing.
+
+    Raises QI2Error for an aesthetic head without the CLIP whose vectors it reads.
+    """
+    if paths.aesthetic and not paths.clip:
+        raise QI2Error(f"standins.aesthetic.path={paths.aesthetic!r} reads CLIP's image vectors, and there is no CLIP; set standins.clip.path")
     return [scorer(paths, device) for name, scorer in SCORERS.items() if getattr(paths, name)]

@@ -17,6 +17,7 @@ class TokenScorer:
     """Counts caption tokens with the tokenizer that training will use."""
 
     roles = TARGETS
+    columns = ("tokens_min", "tokens_max")
 
     def __init__(self, paths: ModelPaths, device: str = "cpu") -> None:
         from transformers import AutoTokenizer
