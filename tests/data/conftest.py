@@ -108,7 +108,7 @@ def blank_table(n: int, **columns: object) -> pd.DataFrame:
     good = {
         "id": [f"r{k}" for k in range(n)], "role": "image", "split": "train", "kind": "one", "caption_kind": "general", "source": "world", "broken": None,
         "short_side": 64, "long_side": 64, "aspect": 1.0, "exact_duplicate_of": None, "near_duplicate_of": None, "semantic_duplicate_of": None, "nsfw": 0.0,
-        "orientation": 1, "entropy": 2.0, "difference_entropy": 2.0, "clip": 0.9, "tokens_min": 8, "tokens_max": 12,
+        "orientation": 1, "upright": np.nan, "entropy": 2.0, "difference_entropy": 2.0, "clip": 0.9, "tokens_min": 8, "tokens_max": 12,
         "opt_out": False, "sharpness": 30.0, "aesthetic": 50.0, "jpeg_quality": 100, "blockiness": 0.0,
         "region": None, "pair_change": 0.5, "pair_outside": 0.0, "pair_similarity": 0.9,
     }  # fmt: skip

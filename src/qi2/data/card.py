@@ -24,7 +24,7 @@ FIELDS = {
     "side, bucket, weight": "in a stage's table: the training side that the picture fills, its aspect bucket there, and how often it is drawn",
     "short_side, long_side, aspect, orientation": "pixels of the upright picture, and EXIF's orientation",
     "pixel_sha256, phash, exact_duplicate_of, near_duplicate_of, semantic_duplicate_of": "identity of the picture, and the row that is kept in its place",
-    "nsfw, clip, tokens_min, tokens_max": "scores of the models named below",
+    "nsfw, content_rotation, upright, clip, tokens_min, tokens_max": "scores of the models named below, empty where none is",
     "pair_change, pair_outside, pair_similarity": "edits: change where one may be, change where none may be, and what it has in common with its reference",
     "entropy, difference_entropy, sharpness, aesthetic, jpeg_quality, blockiness": "measured from the pixels (aesthetic: by the model below, if one is named)",
 }
@@ -40,7 +40,7 @@ def card(table: "pd.DataFrame", funnel: Mapping[str, Mapping[str, Any]], models:
     stages = [(name, stage["in"], stage["kept"], _share(stage["kept"], stage["in"]), _sides(stage), _reasons(stage)) for name, stage in funnel.items()]
     sources = kept.groupby(["source", "task", "licence"]).size().reset_index(name="rows").itertuples(index=False)
     named = {"tokenizer": models.tokenizer, "clip": models.clip, "nsfw": models.nsfw}
-    named |= {name: path for name, path in {"aesthetic": models.aesthetic}.items() if path}
+    named |= {name: path for name, path in {"aesthetic": models.aesthetic, "orientation": models.orientation}.items() if path}
     scorers = [(name, "a small stand-in, trained by this project" if name in trained_here else f"`{path}`") for name, path in named.items()]
     return "\n".join(
         [

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 MODELS = {"tokenizer": "vlm", "clip": "clip", "nsfw": "nsfw"}  # and their folders among the stand-ins
-OPTIONAL = ("aesthetic",)  # in folders of their own names, only where the config gives one
+OPTIONAL = ("aesthetic", "orientation")  # in folders of their own names, only where the config gives one
 
 
 class CurationRecipe(Protocol):

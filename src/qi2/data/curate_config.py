@@ -26,6 +26,7 @@ class StageThresholds:
     near_duplicates: bool | None = None  # reject all but the best of nearly identical pictures
     max_nsfw: float | None = None  # probability of the unsafe label
     rotation: str | None = None  # rotated by EXIF: "correct" (readers turn it upright) or "reject"
+    min_upright: float | None = None  # probability that a picture stands upright, by standins.orientation; it is rejected, never turned
     min_entropy: float | None = None  # bits of the luminance histogram, 0..8: flat pictures lie below
     max_entropy: float | None = None  # bits of the histogram of neighbours' differences, 0..8: noise lies above
     min_clip: float | None = None  # mean cosine of the image with its captions, -1..1; SigLIP's lie lower than CLIP's: choose it anew

@@ -23,6 +23,7 @@ SHOWN = {
     "semantic_duplicate": ("semantic_duplicate_of",),
     "nsfw": ("nsfw",),
     "rotation": ("orientation",),
+    "upright": ("content_rotation", "upright"),
     "entropy": ("entropy", "difference_entropy"),
     "clip": ("clip",),
     "token_length": ("tokens_min", "tokens_max"),

@@ -185,7 +185,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _models(paths: ModelPaths) -> str:
     """Tells two states of the models' folders apart; hub ids stand for themselves."""
-    return " ".join(fingerprint(name) if name and Path(name).exists() else name for name in (paths.tokenizer, paths.clip, paths.nsfw, paths.aesthetic))
+    names = (paths.tokenizer, paths.clip, paths.nsfw, paths.aesthetic, paths.orientation)
+    return " ".join(fingerprint(name) if name and Path(name).exists() else name for name in names)
 
 
 def _code() -> str:

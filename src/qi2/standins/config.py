@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from qi2.standins.filters_config import AestheticConfig, ClipConfig, NSFWConfig
+from qi2.standins.filters_config import AestheticConfig, ClipConfig, NSFWConfig, OrientationConfig
 
 
 @dataclass
@@ -35,3 +35,4 @@ class StandinsConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
     nsfw: NSFWConfig = field(default_factory=NSFWConfig)
     aesthetic: AestheticConfig = field(default_factory=AestheticConfig)
+    orientation: OrientationConfig = field(default_factory=OrientationConfig)

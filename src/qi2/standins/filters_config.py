@@ -52,3 +52,13 @@ class AestheticConfig:
     """
 
     path: str = ""
+
+
+@dataclass
+class OrientationConfig:
+    """Which way up a picture's content is. ``path`` is a folder or hub id of an image classifier whose classes name 0, 90, 180 and 270 degrees.
+
+    Empty: only EXIF is asked. A model rejects nothing before a stage sets ``min_upright``.
+    """
+
+    path: str = ""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
-    """Write ``vlm``, ``clip`` and ``nsfw`` folders to ``out``; where a path is configured, a pointer file instead, also for an aesthetic head.
+    """Write ``vlm``, ``clip`` and ``nsfw`` folders to ``out``; where a path is configured, a pointer file instead, also for
+    an aesthetic head and an orientation classifier.
 
     Raises QI2Error for a head without a pretrained CLIP: it reads the image vectors of that one alone.
     """
@@ -43,6 +44,7 @@ def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, chec
         if not _point(staging / "nsfw", cfg.standins.nsfw.path):
             train_nsfw(cfg, willing, raw, staging / "nsfw", reporters)
         _point(staging / "aesthetic", cfg.standins.aesthetic.path)
+        _point(staging / "orientation", cfg.standins.orientation.path)
         reporters.metrics(metrics, 0)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics

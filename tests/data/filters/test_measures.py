@@ -31,7 +31,8 @@ def _noise(side: int = 64) -> Image.Image:
 
 def test_filters_stand_in_the_report_order_after_opt_out() -> None:
     names = [item.name for item in FILTERS]
-    stage1 = ["broken", "resolution", "exact_duplicate", "near_duplicate", "semantic_duplicate", "nsfw", "rotation", "entropy", "clip", "token_length"]
+    stage1 = ["broken", "resolution", "exact_duplicate", "near_duplicate", "semantic_duplicate", "nsfw", "rotation", "upright"]
+    stage1 += ["entropy", "clip", "token_length"]
     pairs = ["pair_mask", "pair_unchanged", "pair_spill", "pair_unrelated"]  # ours, of the edits that stage 2 adds
     assert names == ["opt_out", *stage1, *pairs, "quality", "aesthetic", "compression"]
 

@@ -8,14 +8,17 @@ import pytest
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.core.reporter import NullReporter
 from qi2.core.rng import numpy_rng
+from qi2.data.curate import model_paths
 from qi2.data.curate_config import StageThresholds
 from qi2.data.filters import clip, nsfw, token_length
 from qi2.data.filters.models import POINTER, ModelPaths, model_source
 from qi2.data.world.captions import captions
 from qi2.data.world.defects import hazard_image
 from qi2.data.world.render import render
-from tests.data.conftest import blank_table, distinct_scenes
+from qi2.standins.train import train_standins
+from tests.data.conftest import Recipe, blank_table, distinct_scenes, scene_row, write_raw
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,17 @@ def test_a_pointer_leads_to_the_pretrained_model(tmp_path: Path) -> None:
     assert model_source(tmp_path) == str(tmp_path)
     (tmp_path / POINTER).write_text(json.dumps({"path": "somewhere/else"}))
     assert model_source(tmp_path) == "somewhere/else"
+
+
+def test_configured_paths_reach_the_filters_and_models_that_are_not_given_are_left_out(tmp_path: Path) -> None:
+    raw, recipe = write_raw(tmp_path / "raw", [scene_row("a", distinct_scenes(1)[0])]), Recipe()
+    for name in ("vlm", "clip", "nsfw"):
+        getattr(recipe.standins, name).path = f"real/{name}"
+    train_standins(recipe, raw, tmp_path / "three", NullReporter())
+    assert model_paths(tmp_path / "three", recipe.curate) == ModelPaths("real/vlm", "real/clip", "real/nsfw")
+    recipe.standins.aesthetic.path, recipe.standins.orientation.path = "real/head.safetensors", "real/orientation"
+    train_standins(recipe, raw, tmp_path / "all", NullReporter())
+    assert model_paths(tmp_path / "all", recipe.curate) == ModelPaths("real/vlm", "real/clip", "real/nsfw", "real/head.safetensors", "real/orientation")
 
 
 def test_token_length_counts_with_the_condition_encoders_tokenizer(paths: ModelPaths) -> None:

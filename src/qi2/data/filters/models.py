@@ -20,6 +20,7 @@ class ModelPaths:
     clip: str
     nsfw: str
     aesthetic: str = ""
+    orientation: str = ""
     nsfw_label: str = "nsfw"
 
 

@@ -19,6 +19,7 @@ from qi2.data.filters import (
     rotation,
     semantic,
     token_length,
+    upright,
 )
 from qi2.data.filters.base import Filter, Picture, Scorer
 from qi2.data.filters.models import ModelPaths
@@ -32,6 +33,7 @@ FILTERS: tuple[Filter, ...] = (
     semantic.FILTER,
     nsfw.FILTER,
     rotation.FILTER,
+    upright.FILTER,
     entropy.FILTER,
     clip.FILTER,
     token_length.FILTER,
@@ -40,7 +42,12 @@ FILTERS: tuple[Filter, ...] = (
     aesthetic.FILTER,
     compression.FILTER,
 )
-SCORERS: dict[str, Callable[[ModelPaths, str], Scorer]] = {"nsfw": nsfw.NSFWScorer, "clip": clip.ClipScorer, "tokenizer": token_length.TokenScorer}
+SCORERS: dict[str, Callable[[ModelPaths, str], Scorer]] = {
+    "nsfw": nsfw.NSFWScorer,
+    "orientation": upright.OrientationScorer,
+    "clip": clip.ClipScorer,
+    "tokenizer": token_length.TokenScorer,
+}
 
 
 def measure(picture: Picture) -> dict[str, object]:
