@@ -64,11 +64,14 @@ def _manifest(runs: Path, stage: str) -> "pd.DataFrame":
 def stage_table(table: "pd.DataFrame") -> "pd.DataFrame":
     """A stage's rows with what the expectations look at beyond the manifest's columns."""
     ids = set(table["id"])
+    spared = table["exempt"].str.split(",") if "exempt" in table else [[]] * len(table)
     target = table["role"] != "reference"
     return table.assign(
         caption_count=table["captions"].map(len).where(target, 1),
         missing_references=[sum(name not in ids for name in names) for names in table["references"]],
         bare_pair=(table["role"] == "pair") & (table["references"].map(len) == 0),
+        nsfw_judged=[int("nsfw" not in names) for names in spared],
+        clip_judged=[int(role == "image" and "clip" not in names) for role, names in zip(table["role"], spared, strict=True)],
     ).drop(columns=["captions", "references"])
 
 
@@ -119,11 +122,11 @@ def stage_suite(limits: Mapping[str, Any]) -> list[Any]:
         gxe.ExpectColumnSumToBeBetween(column="weight", min_value=1 - 1e-6, max_value=1 + 1e-6),
     ]
     if limits["max_nsfw"] is not None:
-        checks.append(gxe.ExpectColumnValuesToBeBetween(column="nsfw", max_value=limits["max_nsfw"]))
+        checks.append(gxe.ExpectColumnValuesToBeBetween(column="nsfw", max_value=limits["max_nsfw"], row_condition=Column("nsfw_judged") == 1))
     if limits["min_clip"] is not None:
-        images = Column("role") == "image"
-        checks.append(gxe.ExpectColumnValuesToNotBeNull(column="clip", row_condition=images))
-        checks.append(gxe.ExpectColumnValuesToBeBetween(column="clip", min_value=limits["min_clip"], row_condition=images))
+        judged = Column("clip_judged") == 1
+        checks.append(gxe.ExpectColumnValuesToNotBeNull(column="clip", row_condition=judged))
+        checks.append(gxe.ExpectColumnValuesToBeBetween(column="clip", min_value=limits["min_clip"], row_condition=judged))
     return checks
 
 

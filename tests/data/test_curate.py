@@ -130,6 +130,20 @@ def test_the_same_bytes_with_any_number_of_processes(curated: Path, standins: Pa
     assert verify(tmp_path / "again") == verify(curated)
 
 
+def test_exempt_rows_stay_and_say_which_filters_do_not_judge_them(standins: Path, lenient: CurateConfig, tmp_path: Path) -> None:
+    flat = [Row("flat", encode_png(Image.new("RGB", (64, 64), "red")), "png", (), task="reference")]
+    edit = [Row("edit", encode_png(render(distinct_scenes(9)[8], 64)), "png", ("draw a scene",), task="ti2i", references=("flat",))]
+    raw = write_raw(tmp_path / "raw", [*(scene_row(f"w{k}", scene) for k, scene in enumerate(distinct_scenes(8))), *flat, *edit])
+    lenient.stage1.max_nsfw = None  # the small classifier knows no flat pictures
+    curate(Recipe(curate=lenient), raw, standins, tmp_path / "judged", NullReporter(), tmp_path / "work")
+    lenient.exempt = {"reference": ["entropy"]}
+    curate(Recipe(curate=lenient), raw, standins, tmp_path / "spared", NullReporter(), tmp_path / "work")
+    judged, spared = _reasons(tmp_path / "judged"), _reasons(tmp_path / "spared")
+    assert judged["reason_stage2"][["flat", "edit"]].tolist() == ["entropy", "reference"]
+    assert spared["reason_stage2"][["flat", "edit"]].isna().all()
+    assert "exempt" not in judged and spared["exempt"].to_dict() == dict.fromkeys(spared.index, "") | {"flat": "entropy"}
+
+
 def test_every_file_is_decoded_once(standins: Path, lenient: CurateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from qi2.data import scoring
 

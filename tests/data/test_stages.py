@@ -1,6 +1,7 @@
 """Thresholds per stage: what enters, why a row leaves, and that every row is accounted for."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,13 @@ import pytest
 
 from qi2.config import load
 from qi2.core.errors import QI2Error
+from qi2.data import exempt
 from qi2.data.curate_config import STAGES, CurateConfig, StageThresholds, thresholds
 from qi2.data.stages import first_reason, kept, run_stages
+from qi2.recipe import Recipe
 from tests.data.conftest import blank_table
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _edit_rows() -> pd.DataFrame:
@@ -52,7 +57,7 @@ def test_a_misspelt_threshold_names_the_right_one() -> None:
 def test_the_first_filter_in_the_reports_order_is_the_reason() -> None:
     table = blank_table(2, nsfw=[0.9, 0.9], entropy=[0.0, 0.0], short_side=[64, 8])
     limits = StageThresholds(sides=[32], max_nsfw=0.5, min_entropy=0.5)
-    assert first_reason(table, limits).tolist() == ["nsfw", "resolution"]
+    assert first_reason(table, limits, CurateConfig()).tolist() == ["nsfw", "resolution"]
 
 
 def test_edits_enter_at_stage_two_and_synthetic_rows_at_stage_three(lenient: CurateConfig) -> None:
@@ -120,5 +125,44 @@ def test_rebalancing_trims_frequent_kinds_only_and_repeats(lenient: CurateConfig
 def test_rows_that_opted_out_and_needles_are_rejected_at_the_first_stage() -> None:
     table = blank_table(3, opt_out=[False, True, False], long_side=[64, 64, 400])
     limits = StageThresholds(sides=[32], max_aspect=5.0)
-    assert first_reason(table, limits).tolist() == [None, "opt_out", "resolution"]
-    assert first_reason(table, replace(limits, max_aspect=None)).tolist() == [None, "opt_out", None]
+    assert first_reason(table, limits, CurateConfig()).tolist() == [None, "opt_out", "resolution"]
+    assert first_reason(table, replace(limits, max_aspect=None), CurateConfig()).tolist() == [None, "opt_out", None]
+
+
+def test_exempt_groups_are_not_judged_by_the_filters_they_name_and_by_all_others(lenient: CurateConfig) -> None:
+    table = _edit_rows().assign(sharpness=0.0, source=["user", "world", *["user"] * 7])
+    table.loc[table["id"] == "page", "nsfw"] = 0.9
+    config = replace(lenient, stage3=replace(lenient.stage3, min_sharpness=4.0), exempt={"world": ["entropy", "quality"], "reference": ["entropy"]})
+    why = dict(zip(table["id"], run_stages(table, config, 0)[0]["stage3"], strict=True))
+    assert (why["noise"], why["image"]) == (None, "quality")
+    assert (why["flat"], why["good"]) == ("quality", "quality")  # entropy alone is spared them
+    spared = replace(config, exempt={"synthetic": ["nsfw"], "reference": ["entropy", "quality"]})
+    why = dict(zip(table["id"], run_stages(table, spared, 0)[0]["stage3"], strict=True))
+    assert (why["page"], why["noise"], why["flat"]) == ("quality", "entropy", "unused_reference")
+
+
+def test_a_row_is_told_every_filter_that_does_not_judge_it(lenient: CurateConfig) -> None:
+    config = replace(lenient, exempt={"reference": ["quality", "entropy"], "synthetic": ["clip", "entropy"]})
+    table = blank_table(3, role=["image", "reference", "reference"], kind=["one", "one", "layout"])
+    assert exempt.told(table, config) == ["", "entropy,quality", "entropy,clip,quality"]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [({"synthetics": ["clip"]}, "synthetics.*did you mean synthetic"), ({"world": ["entropi"]}, "world names 'entropi'.*did you mean entropy")],
+)
+def test_unknown_groups_and_filters_of_exempt_name_the_nearest(table: dict[str, list[str]], words: str) -> None:
+    with pytest.raises(QI2Error, match=words):
+        exempt.check(load(CurateConfig, [{"exempt": table}]))
+
+
+@pytest.mark.parametrize("name", ["opt_out", "broken", "resolution"])
+def test_no_row_is_exempt_from_its_owners_word_or_from_being_a_picture_with_a_bucket(name: str) -> None:
+    with pytest.raises(QI2Error, match="curate.exempt.world names"):
+        exempt.check(CurateConfig(exempt={"world": [name]}))
+
+
+def test_the_exemptions_of_the_report_scale_exist() -> None:
+    recipe = load(Recipe, [ROOT / "conf" / "scale" / "report.yaml"])
+    exempt.check(recipe.curate)
+    assert set(recipe.curate.exempt) == set(exempt.GROUPS)

@@ -99,6 +99,17 @@ def test_every_fault_of_a_manifest_fails_by_its_own_expectation(runs: Path) -> N
     assert found == expected
 
 
+def test_a_threshold_is_asked_of_the_rows_that_its_filter_judges(runs: Path) -> None:
+    path = runs / "curated" / "stage4.parquet"
+    _change(path, lambda table: table.assign(clip=-1.0, exempt=["clip,quality" if k % 2 else "quality" for k in range(len(table))]))
+    funnel = json.loads((runs / "curated" / "funnel.json").read_text())
+    funnel["stage4"]["thresholds"]["min_clip"] = 0.0
+    (runs / "curated" / "funnel.json").write_text(json.dumps(funnel))
+    table = pd.read_parquet(path)
+    judged = ((table["role"] == "image") & (table["exempt"] == "quality")).sum()
+    assert [line.split(" rows")[0] for line in check_curated(runs, "smoke").failures] == [f"stage4 clip: column values to be between failed for {judged}"]
+
+
 def test_a_training_picture_that_is_held_out_fails(runs: Path) -> None:
     leaked = pd.read_parquet(runs / "curated" / "stage1.parquet")["pixel_sha256"].iloc[0]
     _change(

@@ -21,6 +21,7 @@ FIELDS = {
     "source, origin, licence, opt_out": "where the row comes from and what its owner allows",
     "task, role, references, region, kind": "T2I target, edit with its reference rows, or reference; what may change",
     "scene, edit, page": "JSON of what a picture shows, where it was drawn: the world's scene, its edit, a page of text with all blocks",
+    "exempt": "only with curate.exempt: the filters that do not judge the row",
     "side, bucket, weight": "in a stage's table: the training side that the picture fills, its aspect bucket there, and how often it is drawn",
     "short_side, long_side, aspect, orientation": "pixels of the upright picture, and EXIF's orientation",
     "pixel_sha256, phash, exact_duplicate_of, near_duplicate_of, semantic_duplicate_of": "identity of the picture, and the row that is kept in its place",

@@ -13,7 +13,7 @@ import numpy as np
 
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
-from qi2.data import drift, truth
+from qi2.data import drift, exempt, truth
 from qi2.data.buckets import bucket_columns
 from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
@@ -51,12 +51,15 @@ def curate(cfg: CurationRecipe, raw: Path, standins: Path, out: Path, reporter: 
     ``work`` keeps the shards' scores, for a run that was killed and for one with other thresholds; ``executor``: else processes of this machine.
     """
     raw, paths = Path(raw), model_paths(Path(standins), cfg.curate)
+    exempt.check(cfg.curate)
     aesthetic.check_thresholds(thresholds(cfg.curate), paths.aesthetic)
     work = work or out.with_name(f".{out.name}.scores")
     table, peak = score(recaption(Sidecar.load(raw).table, cfg.curate), raw, paths, cfg.curate, work, executor)
     if peak:
         reporter.metrics({"curate/worker_peak_mib": peak}, 0)
     reasons, funnel = run_stages(table, cfg.curate, cfg.seed)
+    if cfg.curate.exempt:
+        table["exempt"] = exempt.told(table, cfg.curate)
     for name, reason in reasons.items():
         table[f"reason_{name}"] = reason
     metrics = flat_metrics(table, funnel)
@@ -94,7 +97,7 @@ def score(
     table[list(pair.COLUMNS)] = pair.columns(table, stored["thumbnail"])
     others = tuple(item for item in FILTERS if item not in (exact.FILTER, near.FILTER, semantic.FILTER))
     table["phash"] = near.hashes(stored["thumbnail"])
-    passes = kept(first_reason(table, thresholds(config)["stage1"], others))
+    passes = kept(first_reason(table, thresholds(config)["stage1"], config, others))
     table["exact_duplicate_of"] = exact.duplicate_of(table, passes)
     table["near_duplicate_of"] = near.duplicate_of(table, passes, config, stored["thumbnail"])
     table["semantic_duplicate_of"] = semantic.duplicate_of(table, passes, config, stored["embedding"])

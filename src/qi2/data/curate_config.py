@@ -54,6 +54,7 @@ class CurateConfig:
     synthetic_kinds: list[str] = field(default_factory=lambda: ["layout"])  # kinds that count as the report's synthetic data
     synthetic_sources: list[str] = field(default_factory=lambda: ["synthetic"])
     balance_over: list[str] = field(default_factory=lambda: ["kind", "caption_kind", "side"])  # what ``balance`` evens out, one after the other
+    exempt: dict[str, list[str]] = field(default_factory=dict)  # filters that do not judge "synthetic", "world" or "reference" rows: {group: [filter]}
     nsfw_label: str = "nsfw"  # the unsafe class, by its name in the classifier's id2label
     near_search: str = "thumbnails"  # how candidates are found: "thumbnails", or "hashes" for many photographs (see filters/near.py)
     near_bits: int = 64  # hashes: compared bits; 64 also find pictures with their rim cut off, 256 stay fast beyond a few million rows

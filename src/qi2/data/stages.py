@@ -12,6 +12,7 @@ import numpy as np
 
 from qi2.core.errors import QI2Error
 from qi2.core.rng import key
+from qi2.data import exempt
 from qi2.data.curate_config import CurateConfig, StageThresholds, thresholds
 from qi2.data.filters import near
 from qi2.data.filters.base import IMAGE, PAIR, REFERENCE, Filter
@@ -34,12 +35,12 @@ def kept(reason: np.ndarray) -> np.ndarray:
     return np.asarray(reason == None)  # noqa: E711  (by value, for all at once)
 
 
-def first_reason(table: "pd.DataFrame", limits: StageThresholds, filters: tuple[Filter, ...] = FILTERS) -> np.ndarray:
-    """Name of the first filter that refuses each row, or None; a filter judges only the roles that it is for."""
+def first_reason(table: "pd.DataFrame", limits: StageThresholds, config: CurateConfig, filters: tuple[Filter, ...] = FILTERS) -> np.ndarray:
+    """Name of the first filter that refuses each row, or None; a filter judges the roles that it is for, without the groups that are exempt from it."""
     reason = np.full(len(table), None, dtype=object)
-    role = table["role"].to_numpy()
+    role, spared = table["role"].to_numpy(), exempt.spared(table, config)
     for item in filters:
-        refused = item.rejects(table, limits) & np.isin(role, item.roles)
+        refused = item.rejects(table, limits) & np.isin(role, item.roles) & ~spared.get(item.name, np.False_)
         reason[refused & kept(reason)] = item.name
     return reason
 
@@ -59,7 +60,7 @@ def run_stage(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds
     """The reasons after one stage, given those of the stage before, and its part of the funnel."""
     reason = before.copy()
     entering = _entering(table, before, limits, config)
-    reason[entering] = first_reason(table[entering], limits)
+    reason[entering] = first_reason(table[entering], limits, config)
     _check_references(table, reason)
     if limits.balance:
         for column in config.balance_over:
@@ -71,7 +72,7 @@ def run_stage(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds
 
 
 def _entering(table: "pd.DataFrame", before: np.ndarray, limits: StageThresholds, config: CurateConfig) -> np.ndarray:
-    synthetic = table["kind"].isin(config.synthetic_kinds) | table["source"].isin(config.synthetic_sources)
+    synthetic = exempt.synthetic(table, config)
     edit = table["role"] != IMAGE
     admitted = (bool(limits.edits) | ~edit) & (bool(limits.synthetic) | ~synthetic) & (table["split"] != "heldout")
     return np.asarray(admitted.to_numpy() & (kept(before) | (before == NOT_ADMITTED)))
