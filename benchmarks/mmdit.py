@@ -10,7 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=SIZES, default="tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--compile", action="store_true", help="torch.compile our blocks")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=15)
@@ -163,6 +164,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     dtype = getattr(torch, args.dtype)
     config, n, side, lengths = SIZES[args.scale]
+    config = replace(config, compile=args.compile)
     batch = Batch.draw(config, n, side, lengths, args.device)
     ours = Ours(config, args.device, dtype)
     theirs = Theirs(ours, args.device, dtype)
@@ -175,7 +177,8 @@ def main() -> None:
     work = flops(lambda: ours.velocity(batch).square().mean().backward())
     rate = matmul_rate(config, sum(len(p) for p in batch.prompts) + n * side * side, args.device, dtype)
     result = {
-        "scale": args.scale, "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu", "dtype": args.dtype, "threads": args.threads,
+        "scale": args.scale, "dtype": args.dtype,
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu", "threads": args.threads, "compile": args.compile,
         "max_difference": difference,
         "train_step_speedup": round(train[1] / train[0], 2), "train_step_s": round(train[0], 4),
         "sampling_speedup": round(draw[1] / draw[0], 2), "sampling_s": round(draw[0], 3),

@@ -73,7 +73,6 @@ class Sight:
     def _flat_order(self) -> Tensor | None:
         return None if self.order is None else (self.order + torch.arange(len(self.order))[:, None] * self.keys).flatten().to(self.device)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, past: KeysValues | None = None) -> Tensor:
         """q, k, v (..., heads, d) of the tokens, past (B, Lp, heads, d) each; returns the tokens' (..., heads * d)."""
         q, k, v = self.tokens.pad(q), self.tokens.pad(k), self.tokens.pad(v)

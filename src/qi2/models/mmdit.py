@@ -51,9 +51,6 @@ class MMDiT(nn.Module):
             self.place_in = nn.Linear(4 * rope.PLACE_WAVES, width, bias=False)
         self.freqs = rope.frequencies(config.rope_axes, config.rope_theta)
         self._start_quietly()
-        if config.compile:
-            for block in self.blocks:
-                block.compile(dynamic=True)
 
     def _start_quietly(self) -> None:
         """Modulation starts near one and the output at zero, so that the first steps are stable (ours)."""

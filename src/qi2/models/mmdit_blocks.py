@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from qi2.models import rope
 from qi2.models.attention import KeysValues, Sight
 from qi2.models.config import MMDiTConfig
 
+VARIANTS = 32  # that torch.compile may make of one part
 FP16_LIMIT = 65504.0  # what the residual stream of a block may grow to in half precision
 
 
@@ -96,7 +99,7 @@ class SwiGLU(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with QK-RMSNorm before the rotation; no biases."""
+    """Projections of multi-head attention with QK-RMSNorm before the rotation; no biases."""
 
     def __init__(self, width: int, heads: int, eps: float) -> None:
         super().__init__()
@@ -104,15 +107,14 @@ class Attention(nn.Module):
         self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width, bias=False) for _ in range(4))
         self.norm_q, self.norm_k = RMSNorm(width // heads, eps), RMSNorm(width // heads, eps)
 
+    def queries(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """Rotated queries (..., heads, d) of x (..., width)."""
+        return rope.rotate(self.norm_q(self.to_q(x).unflatten(-1, (self.heads, -1))), rotation)
+
     def keys_values(self, x: Tensor, rotation: Tensor) -> KeysValues:
         """Rotated keys and values, each (..., heads, d), of x (..., width)."""
         k, v = self.to_k(x).unflatten(-1, (self.heads, -1)), self.to_v(x).unflatten(-1, (self.heads, -1))
         return rope.rotate(self.norm_k(k), rotation), v
-
-    def forward(self, x: Tensor, rotation: Tensor, sight: Sight, past: KeysValues | None) -> tuple[Tensor, KeysValues]:
-        q = rope.rotate(self.norm_q(self.to_q(x).unflatten(-1, (self.heads, -1))), rotation)
-        k, v = self.keys_values(x, rotation)
-        return self.to_out(sight(q, k, v, past)), (k, v)
 
 
 class Block(nn.Module):
@@ -122,17 +124,37 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(config.width, config.heads, config.eps)
         self.mlp = SwiGLU(config.width, config.mlp_ratio)
-        self.eps = config.eps
+        self.eps, self.compiled = config.eps, config.compile
         self.modulation = None if config.shared_modulation else nn.Linear(config.width, 4 * config.width, bias=False)
 
     def forward(self, x: Tensor, modulation: Modulation, rotation: Tensor, sight: Sight, past: KeysValues | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """x (..., width); ``past`` keys and values are read beside x's own. Returns x and its keys and values (..., heads, d)."""
-        change, (k, v) = self.attention(scaled_layer_norm(x, modulation.scale1, self.eps), rotation, sight, past)
-        x = x + change if modulation.gate1 is None else torch.addcmul(x, modulation.gate1, change)
-        change = self.mlp(scaled_layer_norm(x, modulation.scale2, self.eps))
-        x = x + change if modulation.gate2 is None else torch.addcmul(x, modulation.gate2, change)
-        return x.clip(-FP16_LIMIT, FP16_LIMIT) if x.dtype == torch.float16 else x, k, v
+        project, finish = (_compiled("project"), _compiled("finish")) if self.compiled else (Block.project, Block.finish)
+        q, k, v = project(self, x, modulation.scale1, rotation)
+        return finish(self, x, sight(q, k, v, past), modulation.gate1, modulation.scale2, modulation.gate2), k, v
+
+    def project(self, x: Tensor, scale: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x: all before attention."""
+        x = scaled_layer_norm(x, scale, self.eps)
+        return self.attention.queries(x, rotation), *self.attention.keys_values(x, rotation)
+
+    def finish(self, x: Tensor, attended: Tensor, gate1: Tensor | None, scale2: Tensor, gate2: Tensor | None) -> Tensor:
+        """All after attention: its gated change of x, then the MLP's."""
+        change = self.attention.to_out(attended)
+        x = x + change if gate1 is None else torch.addcmul(x, gate1, change)
+        change = self.mlp(scaled_layer_norm(x, scale2, self.eps))
+        x = x + change if gate2 is None else torch.addcmul(x, gate2, change)
+        return x.clip(-FP16_LIMIT, FP16_LIMIT) if x.dtype == torch.float16 else x
 
     def keys_values(self, x: Tensor, modulation: Modulation, rotation: Tensor) -> KeysValues:
         """The keys and values that `forward` makes of x (..., width)."""
         return self.attention.keys_values(scaled_layer_norm(x, modulation.scale1, self.eps), rotation)
+
+
+@cache
+def _compiled(part: str) -> Callable[..., Any]:
+    """A part of the block, compiled once for all blocks; condition and target, training and sampling are variants of it."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
+    return torch.compile(getattr(Block, part), dynamic=True)

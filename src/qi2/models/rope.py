@@ -42,9 +42,9 @@ def rotation(positions: Tensor, freqs: list[Tensor]) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotate adjacent channel pairs of x (..., heads, d), in fp32; complex products are fast on CPUs, and what a GPU's compiler cannot fuse."""
+    """Rotate adjacent channel pairs of x (..., heads, d), in fp32; complex products are fast on CPUs, and what a compiler cannot fuse."""
     pairs = x.float().unflatten(-1, (-1, 2))
-    if not x.is_cuda:
+    if not x.is_cuda and not torch.compiler.is_compiling():
         return torch.view_as_real(torch.view_as_complex(pairs) * rotation).flatten(-2).to(x.dtype)
     return rotate_real(pairs, rotation).flatten(-2).to(x.dtype)
 
