@@ -8,6 +8,7 @@ A stand-in that this line trained says in its config how many of its last text t
 (``condition_tokens``); only those are used. A real Qwen3-VL says nothing, and all its text tokens are.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ POINTER = "pretrained.json"
 CONDITION_TOKENS = "condition_tokens"
 
 
-def resolve(path: Path | str) -> str:
-    """A model folder, or what its pointer file names: ``pretrained.json`` holds {"path": folder or hub id}."""
+def resolve(path: Path | str) -> tuple[str, str]:
+    """Where the model is, and where its tokenizer and image processor are: in the folder itself, or as its pointer file says.
+
+    ``pretrained.json`` holds {"path": folder or hub id}, and "processor" where that is another folder, as diffusers keeps it.
+    """
     pointer = Path(path) / POINTER
     if pointer.exists():
-        import json
-
-        return str(json.loads(pointer.read_text())["path"])
-    return str(path)
+        named = json.loads(pointer.read_text())
+        return str(named["path"]), str(named.get("processor", named["path"]))
+    return str(path), str(path)
 
 
 def fit_reference(image: Image.Image, area: int, alpha: bool = False) -> Image.Image:
@@ -75,14 +78,15 @@ class ConditionEncoder:
         from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-        name = resolve(path)
+        name, processor_name = resolve(path)
         try:
             model = Qwen3VLForConditionalGeneration.from_pretrained(name, dtype="auto")
-            processor = Qwen2VLImageProcessorPil.from_pretrained(name)
+            processor = Qwen2VLImageProcessorPil.from_pretrained(processor_name)
             processor.size = {"shortest_edge": SLOT * SLOT, "longest_edge": 4096 * 4096}  # small references keep their slots
-            return cls(model, AutoTokenizer.from_pretrained(name), processor)
+            return cls(model, AutoTokenizer.from_pretrained(processor_name), processor)
         except OSError as error:
-            raise QI2Error(f"no Qwen3-VL at {name}: {error}; give a local folder in standins.vlm.path, or leave it empty to train a stand-in") from error
+            where = name if name == processor_name else f"{name} with its processor in {processor_name}"
+            raise QI2Error(f"no Qwen3-VL at {where}: {error}; give a local folder in standins.vlm.path, or leave it empty to train a stand-in") from error
 
     def _keep(self, module: Any, inputs: tuple[Any, ...]) -> None:
         self._before_norm = inputs[0]
