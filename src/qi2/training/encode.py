@@ -19,6 +19,7 @@ from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data.shards import Sidecar
 from qi2.models.condition import ConditionEncoder
+from qi2.models.condition_cache import CachedEncoder
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
@@ -45,7 +46,8 @@ def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, repor
     held = {name: side for side in sets.values() for name in side.table["id"]}
     pictures = {size: [square(held[name].image(name), size) for name in images] for size in sorted(settings.sizes)}
     latents = {size: encode_images(VAE.load(vae), pictures[size], f"encode images at {size} px") for size in sorted(settings.sizes)}
-    prompts, table = encode_prompts(ConditionEncoder.load(vlm), rows, pictures, place, settings)
+    encoder = ConditionEncoder.load(vlm)
+    prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
     with publish(out) as staging:
         write(staging, table, prompts, latents)
         metrics = {"encode/samples": float(len(table)), "encode/prompts": float(len(prompts)), "encode/images": float(len(images))}
@@ -88,7 +90,7 @@ def encode_images(vae: VAE, images: list[Image.Image], label: str) -> Tensor:
 
 
 def encode_prompts(
-    encoder: ConditionEncoder, rows: list[dict[str, Any]], pictures: dict[int, list[Image.Image]], place: dict[str, int], settings: EncodeConfig
+    encoder: ConditionEncoder | CachedEncoder, rows: list[dict[str, Any]], pictures: dict[int, list[Image.Image]], place: dict[str, int], settings: EncodeConfig
 ) -> tuple[list[EncodedPrompt], pd.DataFrame]:
     """All prompts (the empty one first), and the rows with the indices of their prompts and images.
 
