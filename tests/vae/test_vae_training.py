@@ -21,6 +21,7 @@ from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import TINY_KINDS
 from qi2.models.vae import VAE
+from qi2.models.vae_config import VAEArchitecture
 from qi2.training.fit import fit, to_tensor
 from qi2.vae.config import AlignmentConfig, ImageBatch, VAEConfig
 from qi2.vae.data import TrainingImages, recolor, square
@@ -228,6 +229,16 @@ def test_two_runs_publish_the_same_bytes(folders: tuple[Path, Path], tmp_path: P
     assert {"config.json", "model.safetensors", "metrics.json", "curves.csv", "reconstructions.png", "start/model.safetensors"} <= set(verify(tmp_path / "one"))
     assert json.loads((tmp_path / "one" / "metrics.json").read_text()) == metrics
     assert {"vae/psnr_world", "vae/psnr_world_pca", "vae/ceiling_world", "vae/ssim_photo", "vae/ceiling_world_32"} <= set(metrics)
+
+
+def test_a_trained_vae_is_measured_and_handed_on_untouched(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    trained = VAE(VAEArchitecture(patch=4, multipliers=[1, 1, 2], encoder_base=4, decoder_base=4, encoder_blocks=[1] * 3, decoder_blocks=[1] * 3))
+    trained.latent_mean.fill_(0.25)
+    trained.save(tmp_path / "given")
+    cfg = SimpleNamespace(vae=settings(path=str(tmp_path / "given")), seed=3)
+    metrics = train_vae(cfg, *folders, tmp_path / "standins", tmp_path / "out", NullReporter())
+    assert file_sha256(tmp_path / "out" / "model.safetensors") == file_sha256(tmp_path / "given" / "model.safetensors")
+    assert {"vae/psnr_world", "vae/ssim_photo", "vae/encoder_parameters"} <= set(metrics)
 
 
 def test_figures_come_per_image(folders: tuple[Path, Path], images: TrainingImages) -> None:
