@@ -43,6 +43,13 @@ def test_positions_of_the_published_example():
     assert rope.image_positions(8, 3, 3)[0].tolist() == [8, -2, -2]
 
 
+def test_a_gpu_rotates_as_a_cpu_does():
+    """Complex products and real arithmetic, of which each machine takes what it does best."""
+    x = torch.randn(3, 5, 2, 16)
+    turn = rope.rotation(rope.text_positions(3, 5), rope.frequencies([4, 6, 6], 100.0))
+    torch.testing.assert_close(rope.rotate_real(x.unflatten(-1, (-1, 2)), turn).flatten(-2), rope.rotate(x, turn))
+
+
 SWITCHES = {
     "2.1": {},
     "full attention": {"attention": "full"},
