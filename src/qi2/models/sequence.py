@@ -64,9 +64,6 @@ class Prefix:
     positions: Tensor | None = None
     until: Tensor | None = None
 
-    def __len__(self) -> int:
-        return self.ragged.batch
-
     def repeat(self, n: int) -> "Prefix":
         """Each sample n times in a row: several targets share one condition."""
 
