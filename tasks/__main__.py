@@ -4,9 +4,10 @@ import argparse
 import os
 import sys
 
-from qi2.core.errors import QI2Error
+from qi2.core.errors import Interrupted, QI2Error
 from tasks import settings
 
+INTERRUPTED = os.EX_TEMPFAIL  # 75: told to stop; the same command goes on
 AFTER = {"gate": "checks", "promote": "promote", "report": "report", "nightly": "nightly"}
 
 
@@ -20,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         _dispatch(given.stage, given.scale)
+    except Interrupted as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return INTERRUPTED
     except QI2Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
