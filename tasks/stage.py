@@ -80,7 +80,7 @@ class _Declared:
     """A recipe of which a stage sees what dvc.yaml declares: a section it reads unseen would leave its results stale."""
 
     def __init__(self, recipe: Recipe, stage: str, sections: set[str]) -> None:
-        self._recipe, self._stage, self._sections = recipe, stage, sections | {"scale"}
+        self._recipe, self._stage, self._sections = recipe, stage, sections | {"scale", "engine"}
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._sections:

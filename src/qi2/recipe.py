@@ -13,7 +13,7 @@ from qi2.models.config import MMDiTConfig, SamplerConfig
 from qi2.rewards.config import RewardsConfig
 from qi2.rlhf.config import RLHFConfig
 from qi2.standins.config import StandinsConfig
-from qi2.training.config import EncodeConfig
+from qi2.training.config import EncodeConfig, EngineConfig
 from qi2.vae.config import VAEConfig
 
 
@@ -25,6 +25,7 @@ class Recipe:
     seed: int = 0
     threads: int = 0  # CPU threads of one operation; 0: as many as cores. Small models train faster with one
     side_by_side: bool = False  # two stages that do not need each other run at the same time; for machines on which one leaves half idle
+    engine: EngineConfig = field(default_factory=EngineConfig)
     data: DataConfig = field(default_factory=DataConfig)
     standins: StandinsConfig = field(default_factory=StandinsConfig)
     curate: CurateConfig = field(default_factory=CurateConfig)

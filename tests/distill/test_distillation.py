@@ -10,14 +10,13 @@ import torch
 
 from qi2.core import rng
 from qi2.core.reporter import NullReporter
-from qi2.distill import train
 from qi2.distill.config import DistillConfig
 from qi2.distill.module import DistillModule
 from qi2.distill.train import DistillInputs, train_distill
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
 from qi2.models.sampler import Guided, sample
-from qi2.training.config import OptimizerConfig
+from qi2.training.config import EngineConfig, OptimizerConfig
 from qi2.training.encoded import EncodedSet
 
 
@@ -31,14 +30,13 @@ class Recipe:
     """The part of a recipe that distillation reads."""
 
     seed: int = 0
+    engine: EngineConfig = field(default_factory=EngineConfig)
     distill: DistillConfig = field(default_factory=settings)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
 
 def build(world: Any, config: DistillConfig, shift: float = 1.0) -> DistillModule:
-    module = DistillModule(MMDiT.load(world.model), EncodedSet(world.encoded), config, SamplerConfig(few_shift=shift), 0)
-    module.log = lambda *_: None
-    return module
+    return DistillModule(MMDiT.load(world.model), EncodedSet(world.encoded), config, SamplerConfig(few_shift=shift), 0)
 
 
 def weights(folder: Path) -> str:
@@ -47,8 +45,7 @@ def weights(folder: Path) -> str:
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
 def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float) -> None:
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY", 2)
-    recipe = Recipe(distill=settings(ema=ema))
+    recipe = Recipe(distill=settings(ema=ema), engine=EngineConfig(checkpoint_steps=2))
     train_distill(recipe, DistillInputs(small_world.encoded, small_world.model), tmp_path / "whole", NullReporter())
     inputs, honest = DistillInputs(small_world.encoded, small_world.model, tmp_path / "ckpt"), DistillModule.generate
 

@@ -15,11 +15,10 @@ from qi2.core.errors import QI2Error
 from qi2.core.reporter import NullReporter
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
-from qi2.rlhf import train
 from qi2.rlhf.config import PromptsConfig, RLHFConfig, RolloutConfig
 from qi2.rlhf.scoring import RolloutSample
 from qi2.rlhf.train import RLHFInputs, build, train_rlhf
-from qi2.training.config import OptimizerConfig
+from qi2.training.config import EngineConfig, OptimizerConfig
 
 
 def settings(**changes: Any) -> RLHFConfig:
@@ -40,6 +39,7 @@ class Recipe:
     """The part of a recipe that RLHF reads."""
 
     seed: int = 0
+    engine: EngineConfig = field(default_factory=EngineConfig)
     rlhf: RLHFConfig = field(default_factory=settings)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
@@ -73,9 +73,8 @@ def test_policy_gains_the_reward_that_it_is_given(small_world: Any, tmp_path: Pa
     assert np.mean(curve[-3:]) > np.mean(curve[:3]) + 3
 
 
-def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY", 2)
-    recipe, calls = Recipe(rlhf=settings(old_decay=0.5)), 0
+def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path) -> None:
+    recipe, calls = Recipe(rlhf=settings(old_decay=0.5), engine=EngineConfig(checkpoint_steps=2)), 0
     train_rlhf(recipe, inputs(small_world), {"redness": redness}, tmp_path / "whole", NullReporter())
 
     def killed(samples: Sequence[RolloutSample]) -> Tensor:
@@ -95,7 +94,6 @@ def test_resume_after_kill_gives_same_weights(small_world: Any, tmp_path: Path, 
 def test_first_update_of_grpo_has_ratio_one_although_only_the_rollout_is_guided(small_world: Any) -> None:
     config = settings(objective="grpo", rollout=RolloutConfig(prompts=3, group=4, steps=3, guidance=4.0))
     module = build(Recipe(rlhf=config), inputs(small_world), {"redness": redness})
-    module.log = lambda *_: None
     rollout = module.roll_out()
     loss = module.policy_loss(rollout, torch.Generator().manual_seed(0))
     assert float(loss.detach()) == pytest.approx(-float(rollout.advantages.mean()), abs=1e-6)
@@ -103,7 +101,6 @@ def test_first_update_of_grpo_has_ratio_one_although_only_the_rollout_is_guided(
 
 def test_unconditional_branch_is_not_part_of_the_objective(small_world: Any) -> None:
     module = build(Recipe(), inputs(small_world), {"redness": redness})
-    module.log = lambda *_: None
     rollout = module.roll_out()
     module.sampler = None
     module.policy_loss(rollout, torch.Generator().manual_seed(0)).backward()
@@ -130,7 +127,6 @@ def test_a_reward_that_no_longer_tells_samples_apart_loses_weight(small_world: A
     fading = iter(0.1**step for step in range(6))
     config = settings(rewards={"redness": 1.0, "fading": 1.0}, ema=0.5, reward_floor=0.2)
     module = build(Recipe(rlhf=config), inputs(small_world), {"redness": redness, "fading": lambda samples: next(fading) * redness(samples)})
-    module.log = lambda *_: None
     for step in range(6):
         module.steps_done = step
         module.roll_out()
@@ -141,7 +137,6 @@ def test_a_reward_that_no_longer_tells_samples_apart_loses_weight(small_world: A
 
 def test_kinds_whose_samples_are_all_alike_are_asked_for_less(small_world: Any) -> None:
     module = build(Recipe(rlhf=settings(ema=0.5)), inputs(small_world), {"redness": lambda samples: redness(samples) * _is_one(samples)})
-    module.log = lambda *_: None
     for step in range(6):
         module.steps_done = step
         module.roll_out()

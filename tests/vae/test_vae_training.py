@@ -22,6 +22,7 @@ from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import TINY_KINDS
 from qi2.models.vae import VAE
 from qi2.models.vae_config import VAEArchitecture
+from qi2.training.config import EngineConfig
 from qi2.training.fit import fit, to_tensor
 from qi2.vae.config import AlignmentConfig, ImageBatch, VAEConfig
 from qi2.vae.data import TrainingImages, recolor, square
@@ -161,7 +162,7 @@ def test_training_aligns_and_then_freezes_the_encoder(images: TrainingImages) ->
     module.images = SimpleNamespace(batch=keep_at_the_switch)
     module.prefetch = False  # another process would not see the weights
     curves = FileReporter(folder_of(images) / "curves")
-    fit(module, "vae", curves)
+    fit(module, "vae", curves, engine=EngineConfig(dry_run=False))
     rows = [line.split(",") for line in (curves.folder / "curves.csv").read_text().splitlines()]
     distance = [float(value) for _, name, value in rows[1:] if name == "vae/distance"]
     assert distance[module.encoder_steps - 1] < 0.7 * distance[0]
@@ -221,7 +222,7 @@ def test_the_published_layout_trains_with_transparency_and_leaves_its_time_convo
 
 
 def test_two_runs_publish_the_same_bytes(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    cfg = SimpleNamespace(vae=settings(steps=4), seed=3)
+    cfg = SimpleNamespace(vae=settings(steps=4), seed=3, engine=EngineConfig())
     for name in ("one", "two"):
         metrics = train_vae(cfg, *folders, tmp_path / "standins", tmp_path / name, NullReporter())
     hashes = [file_sha256(tmp_path / name / "model.safetensors") for name in ("one", "two")]

@@ -4,7 +4,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
+from typing import SupportsFloat
 
 INTERVAL_S = 2.0
 
@@ -29,13 +31,14 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._emit({})
 
-    def update(self, n: int = 1, **metrics: float) -> None:
+    def update(self, n: int = 1, **metrics: SupportsFloat) -> None:
         """Count ``n`` more units done; ``metrics`` are shown beside the rate."""
         self.done += n
         if time.monotonic() - self._last >= INTERVAL_S:
             self._emit(metrics)
 
-    def _emit(self, metrics: dict[str, float]) -> None:
+    def _emit(self, observed: Mapping[str, SupportsFloat]) -> None:
+        metrics = {name: float(value) for name, value in observed.items()}  # only now: a number may have to come from a GPU
         self._last = time.monotonic()
         rate = self.done / max(self._last - self._start, 1e-6)
         left = (self.total - self.done) / rate if self.done else float("nan")

@@ -60,12 +60,12 @@ class DistillModule(ManualModule):
         exit_step = int(torch.randint(self.schedule.steps, (1,), generator=draw))
         generated = self.generate(batch, exit_step, draw)
         loss = self.student_loss(generated, draw)
-        self.log("distill/loss_student", loss.detach())
-        self.update(loss, self.config.student.clip)
+        self.observe({"distill/loss_student": loss.detach()})
+        self.update(loss)
         for _ in range(self.config.fake_updates):
             loss = self.fake_loss(generated, draw)
-            self.log("distill/loss_fake", loss.detach())
-            self.update(loss, self.config.fake.clip, index=1)
+            self.observe({"distill/loss_fake": loss.detach()})
+            self.update(loss, index=1)
         self.advance()
 
     def generate(self, part: Part, exit_step: int, draw: torch.Generator) -> Generated:

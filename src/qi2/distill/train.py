@@ -15,8 +15,6 @@ from qi2.training.fit import fit
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
-CHECKPOINT_EVERY = 25  # student updates
-
 
 @dataclass
 class DistillInputs:
@@ -31,7 +29,7 @@ def train_distill(cfg: "Recipe", inputs: DistillInputs, out: Path, reporter: Rep
     """Write model.safetensors, config.json, metrics.json and curves.csv of the student to ``out``."""
     with publish(out) as staging:
         module = DistillModule(MMDiT.load(inputs.teacher), EncodedSet(inputs.encoded), cfg.distill, cfg.sampler, cfg.seed)
-        fit(module, "distill", Reporters(reporter, FileReporter(staging)), checkpoints=inputs.checkpoints, every=CHECKPOINT_EVERY, ema=cfg.distill.ema)
+        fit(module, "distill", Reporters(reporter, FileReporter(staging)), engine=cfg.engine, checkpoints=inputs.checkpoints, ema=cfg.distill.ema)
         module.model.save(staging)
         metrics = {"distill/steps": float(module.total_steps), "distill/evaluations": float(cfg.sampler.few_steps)}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))

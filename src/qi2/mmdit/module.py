@@ -10,8 +10,8 @@ from qi2.mmdit.config import PhaseConfig
 from qi2.models import flow
 from qi2.models.mmdit import MMDiT
 from qi2.training.encoded import EncodedSet
-from qi2.training.fit import StepModule
 from qi2.training.mixture import Mixture, Part, in_blocks, supervised_loss
+from qi2.training.step_module import StepModule
 
 
 class MMDiTModule(StepModule):
@@ -41,7 +41,7 @@ class MMDiTModule(StepModule):
     def training_step(self, batch: Part, _: int) -> Tensor:
         draw = rng.generator(self.seed, f"{self.name}/noise", self.steps_done)
         loss = supervised_loss(self.model, self.data, batch, self.times(len(batch.samples), draw).to(self.device), draw)
-        self.log(f"{self.name}/loss_{batch.task}", loss.detach())
+        self.observe({f"train/loss_{batch.task}": loss.detach()})
         return loss
 
     def times(self, n: int, draw: torch.Generator) -> Tensor:

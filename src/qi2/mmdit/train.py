@@ -67,7 +67,7 @@ def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, report
     module = MMDiTModule(with_adapter(model, phase.lora), data, phase, name, cfg.seed)
     with publish(out) as staging:
         reporters = Reporters(reporter, FileReporter(staging))
-        fit(module, name, reporters, clip=phase.optimizer.clip, checkpoints=inputs.checkpoints, ema=phase.ema)
+        fit(module, name, reporters, engine=cfg.engine, checkpoints=inputs.checkpoints, ema=phase.ema)
         if phase.lora.rank or phase.lora.path:
             save_adapter(adapter_of(module.model), staging / "lora", architecture.layers)
             merge(module.model)

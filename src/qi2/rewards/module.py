@@ -11,7 +11,7 @@ from qi2.objectives.preference import bradley_terry_loss, centring_loss, pairwis
 from qi2.rewards.config import DimensionConfig, RewardsConfig
 from qi2.rewards.data import PairPool
 from qi2.rewards.heads import RewardModel
-from qi2.training.fit import StepModule
+from qi2.training.step_module import StepModule
 
 
 class RewardModule(StepModule):
@@ -39,7 +39,7 @@ class RewardModule(StepModule):
         loss = bradley_terry_loss(better, worse) + self.config.center * centring_loss(scores)
         if others.shape[1]:
             loss = loss + bradley_terry_loss(better, others)
-        self.log_dict({f"reward/{self.name}/loss": loss.detach(), f"reward/{self.name}/train_accuracy": pairwise_accuracy(better, worse)})
+        self.observe({f"reward/{self.name}/loss": loss.detach(), f"reward/{self.name}/train_accuracy": pairwise_accuracy(better, worse)})
         return loss
 
     def configure_optimizers(self) -> Any:

@@ -23,6 +23,7 @@ from qi2.rewards.module import RewardModule
 from qi2.rewards.pairs import PairSet, world_pairs
 from qi2.rewards.sheet import Strip, pair_sheet
 from qi2.rewards.table import TableRow, read_table, table_pairs
+from qi2.training.config import EngineConfig
 from qi2.training.fit import fit
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class _Stage:
     config: RewardsConfig
     seed: int
     inputs: RewardInputs
+    engine: EngineConfig
     encoder: ConditionEncoder
     vae: VAE | None
     table: list[TableRow]
@@ -69,7 +71,7 @@ def train_rewards(
     """
     inputs = RewardInputs(raw, curated, standins / "vlm", vae, checkpoints)
     table = read_table(Path(cfg.rewards.pairs)) if cfg.rewards.pairs else []
-    stage = _Stage(cfg.rewards, cfg.seed, inputs, ConditionEncoder.load(inputs.vlm), VAE.load(vae) if vae else None, table)
+    stage = _Stage(cfg.rewards, cfg.seed, inputs, cfg.engine, ConditionEncoder.load(inputs.vlm), VAE.load(vae) if vae else None, table)
     metrics: dict[str, float] = {}
     strips = []
     with publish(out) as staging:
@@ -126,7 +128,7 @@ def _trained(stage: _Stage, name: str, pairs: PairSet, reporter: Reporter) -> Re
     torch.manual_seed(rng.key(stage.seed, f"rewards/{name}/init"))
     architecture = RewardArchitecture(name, config.size, config.width, config.layers, config.heads, config.tower)
     module = RewardModule(RewardModel(architecture, visual, width), pool, config, stage.seed)
-    fit(module, f"reward {name}", reporter, clip=config.optimizer.clip, checkpoints=kept)
+    fit(module, f"reward {name}", reporter, engine=stage.engine, checkpoints=kept)
     _calibrate(module.model, pool)
     if kept is not None:
         module.model.save(kept)

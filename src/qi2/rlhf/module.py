@@ -52,7 +52,7 @@ class RLHFModule(ManualModule):
             loss = self.supervised(part, draw)
             if rollout is not None and rollout.prompts:
                 loss = self.config.supervised * loss + self.policy_loss(rollout, draw)
-            self.update(loss, self.config.optimizer.clip)
+            self.update(loss)
         self.advance()
         self.follow()
 
@@ -66,7 +66,7 @@ class RLHFModule(ManualModule):
         rollout.advantages = advantages(rollout.rewards, weights, self.config.scale, self.config.limit)
         informative = rollout.advantages.abs().amax(dim=1) > 0
         self._learn_spreads(rollout)
-        self.log("rlhf/informative", informative.float().mean())
+        self.observe({"rlhf/informative": informative.float().mean()})
         return rollout.select(informative)
 
     def weights(self) -> dict[str, float]:
@@ -84,22 +84,22 @@ class RLHFModule(ManualModule):
                 now = spread(values)[valid].mean()
                 self.reward_spread[i] = self.reward_spread[i].lerp(now, 1 - keep) if self.widest_spread[i] else now
                 self.widest_spread[i] = torch.maximum(self.widest_spread[i], self.reward_spread[i])
-                self.log(f"rlhf/reward/{name}", values[valid].mean())
-                self.log(f"rlhf/spread/{name}", now)
-                self.log(f"rlhf/weight/{name}", self.weights()[name])
+                self.observe({f"rlhf/reward/{name}": values[valid].mean()})
+                self.observe({f"rlhf/spread/{name}": now})
+                self.observe({f"rlhf/weight/{name}": self.weights()[name]})
         apart = spread(rollout.advantages).clamp(max=1)
         for i, kind in enumerate(self.pool.kinds):
             here = torch.tensor([prompt.kind == kind for prompt in rollout.prompts])
             if here.any():
                 self.kind_spread[i].lerp_(apart[here].mean(), 1 - keep)
                 first = next(iter(rollout.rewards.values()))[here]
-                self.log(f"rlhf/kind/{kind}", first.nanmean())
+                self.observe({f"rlhf/kind/{kind}": first.nanmean()})
 
     def supervised(self, part: Part, draw: torch.Generator) -> Tensor:
         """Flow matching on real samples: the anchor that keeps what rewards do not measure."""
         t = flow.logit_normal((len(part.samples),), self.config.t_mean, self.config.t_std, draw).to(self.device)
         loss = supervised_loss(self.model, self.data, part, t, draw)
-        self.log("rlhf/loss_supervised", loss.detach())
+        self.observe({"rlhf/loss_supervised": loss.detach()})
         return loss
 
     def policy_loss(self, rollout: Rollout, draw: torch.Generator) -> Tensor:
@@ -110,7 +110,7 @@ class RLHFModule(ManualModule):
         with torch.no_grad():
             old_prefix = self.old.encode_condition(condition).repeat(group)
         loss = (self._forward_process if self.config.objective == "nft" else self._ratio)(rollout, prefix, old_prefix, draw)
-        self.log("rlhf/loss_policy", loss.detach())
+        self.observe({"rlhf/loss_policy": loss.detach()})
         return loss
 
     def _forward_process(self, rollout: Rollout, prefix: Any, old_prefix: Any, draw: torch.Generator) -> Tensor:

@@ -24,8 +24,6 @@ from qi2.training.fit import fit
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
-CHECKPOINT_EVERY = 20  # rollouts
-
 
 @dataclass
 class RLHFInputs:
@@ -51,7 +49,7 @@ def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer],
     with publish(out) as staging:
         module = build(cfg, inputs, scorers)
         reporters = Reporters(reporter, FileReporter(staging))
-        fit(module, "rlhf", reporters, checkpoints=inputs.checkpoints, every=CHECKPOINT_EVERY)
+        fit(module, "rlhf", reporters, engine=cfg.engine, checkpoints=inputs.checkpoints)
         module.model.save(staging)
         metrics = {"rlhf/steps": float(module.total_steps), **_ends(staging / "curves.csv")}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))

@@ -16,7 +16,8 @@ from qi2.data.filters.models import model_source
 from qi2.standins.filters_config import ClipConfig
 from qi2.standins.pixels import StandinsRecipe, read_pixels
 from qi2.training.config import OptimizerConfig
-from qi2.training.fit import StepModule, fit
+from qi2.training.fit import fit
+from qi2.training.step_module import StepModule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,7 @@ class ClipModule(StepModule):
         output = self.model(**batch, return_loss=True)
         own = torch.arange(len(output.logits_per_image), device=output.logits_per_image.device)
         found = (output.logits_per_image.argmax(-1) == own).float().mean()
-        self.log_dict({"clip/loss": output.loss, "clip/found": found})
+        self.observe({"clip/loss": output.loss, "clip/found": found})
         return output.loss
 
     def configure_optimizers(self) -> Any:

@@ -18,7 +18,8 @@ from qi2.data.world.defects import hazard_image
 from qi2.standins.filters_config import NSFWConfig
 from qi2.standins.pixels import StandinsRecipe, read_pixels, spread_by_kind
 from qi2.training.config import OptimizerConfig
-from qi2.training.fit import StepModule, fit
+from qi2.training.fit import fit
+from qi2.training.step_module import StepModule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ class NSFWModule(StepModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         pixels, labels = batch
         loss = F.cross_entropy(self.model(pixel_values=pixels).logits, labels)
-        self.log_dict({"nsfw/loss": loss})
+        self.observe({"nsfw/loss": loss})
         return loss
 
     def configure_optimizers(self) -> Any:

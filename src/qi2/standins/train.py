@@ -38,7 +38,7 @@ def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, chec
         reporters = Reporters(reporter, FileReporter(staging))
         if not _point(staging / "vlm", cfg.standins.vlm.path):
             corpus = build_corpus(side, cfg.standins.vlm)
-            metrics |= train_vlm(cfg.standins.vlm, corpus, staging / "vlm", cfg.seed, reporters, checkpoints)
+            metrics |= train_vlm(cfg.standins.vlm, corpus, staging / "vlm", cfg.seed, reporters, checkpoints, cfg.engine)
         if not _point(staging / "clip", cfg.standins.clip.path):
             train_clip(cfg, willing, raw, staging / "vlm", staging / "clip", reporters)
         if not _point(staging / "nsfw", cfg.standins.nsfw.path):

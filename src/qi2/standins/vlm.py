@@ -23,8 +23,9 @@ from qi2.data.corpus import Corpus, Example
 from qi2.models.condition import CONDITION_TOKENS, SLOT, ConditionEncoder
 from qi2.standins.config import VLMConfig
 from qi2.standins.tokenizer import train_tokenizer
-from qi2.training.config import OptimizerConfig
-from qi2.training.fit import StepModule, fit
+from qi2.training.config import EngineConfig, OptimizerConfig
+from qi2.training.fit import fit
+from qi2.training.step_module import StepModule
 
 FIELD_TOKENS = 3
 IGNORED = -100  # in targets
@@ -98,11 +99,11 @@ class VLMModule(StepModule):
         loss = hidden.new_zeros(())
         if bool((batch.truth != IGNORED).any()):
             loss = F.cross_entropy(self.field_logits(hidden, batch.ends).flatten(0, 2), batch.truth.flatten(), ignore_index=IGNORED)
-            self.log("vlm/fields_loss", loss.detach())
+            self.observe({"vlm/fields_loss": loss.detach()})
         if batch.labels is not None:
             logits = self.model.lm_head(hidden)
             caption = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=IGNORED)
-            self.log("vlm/caption_loss", caption.detach())
+            self.observe({"vlm/caption_loss": caption.detach()})
             loss = loss + self.config.caption_weight * caption
         return loss
 
@@ -148,12 +149,14 @@ def field_accuracy(module: VLMModule, examples: Sequence[Example]) -> float:
     return float(((found == batch.truth) | (batch.truth == IGNORED)).flatten(1).all(1).float().mean())
 
 
-def train_vlm(config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
+def train_vlm(
+    config: VLMConfig, corpus: Corpus, out: Path, seed: int, reporter: Reporter, checkpoints: Path | None = None, engine: EngineConfig | None = None
+) -> dict[str, float]:
     """Train the tiny Qwen3-VL and save it as a transformers folder; returns metrics on held-out examples."""
     torch.manual_seed(rng.key(seed, "vlm/init"))
     encoder = build_vlm(config, corpus.texts(), corpus.structured)
     module = VLMModule(encoder, corpus, config, seed)
-    fit(module, "vlm", reporter, checkpoints=checkpoints)
+    fit(module, "vlm", reporter, engine=engine, checkpoints=checkpoints)
     metrics = {f"vlm/{task}_fields": field_accuracy(module, examples) for task, examples in corpus.heldout().items()}
     save_vlm(encoder, out)
     return metrics

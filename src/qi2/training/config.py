@@ -1,11 +1,11 @@
-"""Parameters of the optimisers and of the encoded samples. Torch-free."""
+"""Parameters of the training engine, the optimisers and the encoded samples. Torch-free."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class OptimizerConfig:
-    """name: ``adam`` or ``muon``. Weight decay and clipping: report Table 2. Betas are ours (not in the report)."""
+    """name: ``adam`` or ``muon``. Weight decay and clipping: report Table 2. Betas and the spike rule are ours (not in the report)."""
 
     name: str = "adam"
     lr: float = 1e-4
@@ -17,6 +17,31 @@ class OptimizerConfig:
     decay_share: float = 0.4  # linear decay to ``floor`` over this last share of the steps
     floor: float = 0.05
     clip: float = 1.0
+    spike_sigma: float = 0.0  # skip an update whose gradient norm exceeds the recent mean by so many deviations; 0: never
+    spike_window: int = 128  # updates that make up the recent mean and deviation
+
+
+@dataclass
+class EngineConfig:
+    """How training runs, not what it computes: with other values the same weights come out, up to rounding.
+
+    Sharding is PyTorch's FSDP2. Several nodes are started by torchrun, Slurm or a Kubernetes job; see docs/scale.md.
+    """
+
+    devices: int = 1  # processes on this machine, one per GPU; 0: as many as there are GPUs
+    nodes: int = 1
+    strategy: str = "ddp"  # ddp: every process holds the whole model; fsdp: each a shard of weights, gradients, optimiser and average
+    precision: str = "auto"  # 32, or bf16 with weights and optimiser in 32; auto: bf16 on a GPU that has it
+    accumulate: int = 1  # micro-batches per step and process
+    workers: int = 1  # processes that prepare batches, for the methods that decode or draw them
+    dry_run: bool = True  # a step of the largest batch before the first, so that memory runs out at once or not at all
+    checkpoint_seconds: float = 30.0  # between checkpoints; longer where saving would take more than ``checkpoint_share`` of the time
+    checkpoint_share: float = 0.02
+    checkpoint_steps: int = 0  # a checkpoint every so many steps instead
+    keep: int = 2  # checkpoints
+    bad_steps: int = 10  # non-finite gradients in a row that end the run
+    curve_points: int = 60  # of every curve
+    on_change: str = "refuse"  # checkpoints of other data or parameters: refuse, restart (delete them), or accept
 
 
 @dataclass

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from qi2.training.fit import StepModule
+from qi2.training.step_module import StepModule
 
 
 class ManualModule(StepModule):
@@ -14,13 +14,13 @@ class ManualModule(StepModule):
         super().__init__(total_steps)
         self.automatic_optimization = False
 
-    def update(self, loss: Tensor, clip: float, index: int = 0) -> None:
-        """One update of optimiser ``index`` with the gradient's norm clipped."""
+    def update(self, loss: Tensor, index: int = 0) -> None:
+        """One update of optimiser ``index``, its gradients clipped and watched."""
         optimizers: Any = self.optimizers()
         optimizer = optimizers[index] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
         self.manual_backward(loss)
-        self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
+        self.watch(optimizer, index)
         optimizer.step()
 
     def advance(self) -> None:

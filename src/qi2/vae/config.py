@@ -89,4 +89,3 @@ class VAEConfig:
     """Training images of each kind of batch from which the PCA start and the latents' mean and deviation are measured."""
     heldout_images: int = 128
     """Held-out images of each kind behind the stage's own figures."""
-    checkpoint_every: int = 1000

@@ -102,6 +102,10 @@ class TrainingImages:
         crop = rng if batch.pool == "photo" else None
         return to_tensor([square(read_image(self.raw, row), batch.side, crop) for row in rows])
 
+    def largest(self) -> Tensor:
+        """A batch of the kind that has the most pixels."""
+        return self.draw(max(self.batches, key=lambda batch: batch.size * batch.side**2), numpy_rng(self.seed, "vae/largest"))
+
     def sample(self, images: int) -> list[Tensor]:
         """About ``images`` per kind of batch, in proportion to the shares, for statistics; the same for the same seed."""
         mean = sum(b.share for b in self.batches) / len(self.batches)

@@ -19,8 +19,8 @@ from qi2.objectives.vae import (
     reconstruction_loss,
 )
 from qi2.training.config import OptimizerConfig
-from qi2.training.fit import StepModule
-from qi2.training.optim import build_optimizer, lr_factor
+from qi2.training.optim import build_optimizer
+from qi2.training.step_module import StepModule
 from qi2.vae.config import AlignmentConfig, VAEConfig
 
 Features = Callable[[Tensor], Sequence[Tensor]]
@@ -33,6 +33,8 @@ class Images(Protocol):
     """Training images: a batch is a pure function of the step."""
 
     def batch(self, step: int) -> Tensor: ...
+
+    def largest(self) -> Tensor: ...
 
 
 def alignment_schedule(progress: float, cfg: AlignmentConfig) -> tuple[float, float, float]:
@@ -76,18 +78,18 @@ class VAEModule(StepModule):
     def _image_loss(self, output: Tensor, images: Tensor) -> Tensor:
         cfg = self.cfg
         loss = cfg.l1_weight * reconstruction_loss(output, images, cfg.gradient_weight, cfg.square_weight)
-        self.log("vae/reconstruction", loss)
+        self.observe({"vae/reconstruction": loss})
         if self.perceptual is None:
             return loss
         with torch.no_grad():
             wanted = self.perceptual(over_white(images))
         perceptual = perceptual_loss(self.perceptual(over_white(output)), wanted)
-        self.log("vae/perceptual", perceptual)
+        self.observe({"vae/perceptual": perceptual})
         return loss + cfg.perceptual.weight * perceptual
 
     def _latent_loss(self, image_loss: Tensor, images: Tensor, mean: Tensor, logvar: Tensor, latents: Tensor) -> Tensor:
         kl = kl_loss(mean, logvar)
-        self.log("vae/kl", kl)
+        self.observe({"vae/kl": kl})
         loss = self.cfg.kl_weight * kl
         if self.teacher is None or self.projection is None:
             return loss
@@ -99,17 +101,23 @@ class VAEModule(StepModule):
         cosine = marginal_cosine_loss(projected, features, cosine_margin)
         if self.steps_done % self.cfg.alignment.adapt_every == 0:
             self.ratio.copy_(adaptive_weight(image_loss, distance + cosine, self.vae.encoder.conv_out.weight))  # type: ignore[arg-type]
-        self.log_dict({"vae/distance": distance, "vae/cosine": cosine, "vae/alignment_weight": weight * self.ratio})
+        self.observe({"vae/distance": distance, "vae/cosine": cosine, "vae/alignment_weight": weight * self.ratio})
         return loss + weight * self.ratio * (distance + cosine)
 
     def configure_optimizers(self) -> Any:
         cfg = self.cfg
-        settings = OptimizerConfig(cfg.optimizer, cfg.lr, cfg.adam_lr, cfg.weight_decay, warmup=cfg.warmup, decay_share=cfg.decay_share)
+        settings = OptimizerConfig(cfg.optimizer, cfg.lr, cfg.adam_lr, cfg.weight_decay, warmup=cfg.warmup, decay_share=cfg.decay_share, clip=cfg.clip)
         ends = [p for layer in (self.vae.linear_in, self.vae.linear_out) if layer is not None for p in layer.parameters()]
         for p in ends:
             p.requires_grad_(False)  # not the network's: their own rate, or none
         optimizer = build_optimizer(self, settings, lambda name: not any(end in name for end in NETWORK_ENDS))
         if ends and cfg.linear_lr:
             optimizer.add_param_group({"params": [p.requires_grad_() for p in ends], "lr": cfg.linear_lr, "weight_decay": 0.0})
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, self.total_steps, settings))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.with_schedule(optimizer, settings)
+
+    @property
+    def network(self) -> nn.Module:
+        return self.vae
+
+    def largest_batch(self) -> Tensor:
+        return self.images.largest()

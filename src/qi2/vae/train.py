@@ -39,7 +39,7 @@ def train_vae(cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path
     with publish(out) as staging:
         vae.save(staging / "start")
         reporters = Reporters(reporter, FileReporter(staging))
-        fit(module, "vae", reporters, clip=settings.clip, ema=settings.ema, checkpoints=checkpoints, every=settings.checkpoint_every)
+        fit(module, "vae", reporters, engine=cfg.engine, checkpoints=checkpoints, ema=settings.ema)
         measure_latents(vae.eval(), sample)
         vae.save(staging)
         metrics = sizes(vae) | held_out(vae, VAE.load(staging / "start"), raw, curated, settings, cfg.seed, staging, reporters)

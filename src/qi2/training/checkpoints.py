@@ -1,0 +1,80 @@
+"""Checkpoints: folders that are published as a whole, of which a run goes on from the newest that is valid.
+
+``step-00000200/`` holds ``state.ckpt`` (Lightning's: weights, average, optimisers, schedules, loops, callbacks, and what `StepModule`
+adds; a file, or DCP's shards under FSDP), ``facts.json`` (what the run must agree on), ``reporter/`` (the curves so far) and the manifest
+of hashes, which is written last.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from qi2.core.errors import QI2Error
+from qi2.core.publish import publish, verify
+
+STATE, FACTS = "state.ckpt", "facts.json"
+log = logging.getLogger(__name__)
+
+
+def steps(root: Path) -> list[Path]:
+    """All checkpoints in a folder, the newest first; whether they are valid is not asked."""
+    return sorted(root.glob("step-*"), reverse=True)
+
+
+def newest(root: Path) -> Path | None:
+    """The newest valid checkpoint; one that is damaged is passed over, which is logged."""
+    for folder in steps(root):
+        try:
+            verify(folder)
+        except (QI2Error, OSError, ValueError) as error:
+            log.warning("passing over a damaged checkpoint: %s", error)
+            continue
+        return folder
+    return None
+
+
+def save(trainer: pl.Trainer, root: Path, step: int, facts: Mapping[str, Any], keep: int) -> None:
+    """Publish the checkpoint of a step and delete all but the ``keep`` newest; every process must call this."""
+    target = root / f"step-{step:08d}"
+    if not trainer.is_global_zero:
+        trainer.strategy.barrier()
+        trainer.save_checkpoint(target / STATE, weights_only=False)  # only shards are written, to where rank 0 says
+        trainer.strategy.barrier()
+        return
+    with publish(target) as staging:
+        (staging / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
+        trainer.strategy.barrier()
+        trainer.save_checkpoint(staging / STATE, weights_only=False)
+        trainer.strategy.barrier()
+    for old in steps(root)[keep:]:
+        shutil.rmtree(old)
+
+
+def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:
+    """Whether a run with these facts may go on from a checkpoint; False: it shall begin anew.
+
+    Raises QI2Error that lists what differs, where ``on_change`` is ``refuse``.
+    """
+    saved = json.loads((folder / FACTS).read_text())
+    now = json.loads(json.dumps(facts))
+    differences = [f"{name}: {saved.get(name)} then, {now.get(name)} now" for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]
+    if not differences or on_change == "accept":
+        return True
+    if on_change == "restart":
+        log.warning("%s is of a run with other data or parameters (%s): starting anew", folder, "; ".join(differences))
+        return False
+    raise QI2Error(
+        f"{folder} is of a run with other data or parameters: {'; '.join(differences)}. Take these back to go on; or set engine.on_change=restart "
+        f"to begin anew, engine.on_change=accept to go on all the same (the result is then of neither), or move {folder.parent} away"
+    )
+
+
+def discard(root: Path) -> None:
+    """Delete all checkpoints."""
+    for folder in steps(root):
+        shutil.rmtree(folder)

@@ -1,0 +1,87 @@
+"""How fast training runs: samples per second, share of the time spent waiting for data and saving, use of the arithmetic, memory."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+REPEATS = 3
+
+
+class Speed:
+    """Seconds by what they went to, and samples, since the last `figures`. Nothing here feeds back into training."""
+
+    def __init__(self) -> None:
+        self.flops = self.rate = 0.0  # of a step; per second of this process's device
+        self.waited = self.saved = 0.0
+        self.steps, self.samples = 0, 0
+        self.since = time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent waiting for a batch."""
+        start = time.monotonic()
+        yield
+        self.waited += time.monotonic() - start
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Time spent on a checkpoint."""
+        start = time.monotonic()
+        yield
+        self.saved += time.monotonic() - start
+
+    def figures(self) -> dict[str, float]:
+        """Means since the last call."""
+        seconds, steps = max(time.monotonic() - self.since, 1e-9), max(self.steps, 1)
+        values = {"speed/step_s": seconds / steps, "speed/data_wait": self.waited / seconds, "speed/checkpoint_share": self.saved / seconds}
+        values["speed/memory_gib"] = memory_gib()
+        if self.samples:
+            values["speed/samples_per_s"] = self.samples / seconds
+        if self.flops and self.rate:
+            values["speed/flop_utilisation"] = self.flops * steps / seconds / self.rate
+        self.waited = self.saved = 0.0
+        self.steps, self.samples, self.since = 0, 0, time.monotonic()
+        return values
+
+
+class Feed:
+    """A loader whose delays are counted."""
+
+    def __init__(self, loader: Any, speed: Speed) -> None:
+        self.loader, self.speed = loader, speed
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.loader)
+        while True:
+            with self.speed.waiting():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def memory_gib() -> float:
+    """The most that this process has held: of the GPU's memory, else of the machine's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+@torch.no_grad()
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product on this device, now: what a step's own rate is compared with."""
+    side = 8192 if device.type == "cuda" else 768
+    a = torch.randn(side, side, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    best = float("inf")
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
