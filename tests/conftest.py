@@ -61,9 +61,9 @@ def _edits(n: int) -> list[Any]:
 
 def _pca_vae(scenes: Sequence[Any]) -> Any:
     from qi2.data.world.render import render
+    from qi2.models.pixels import to_tensor
     from qi2.models.vae import VAE
     from qi2.models.vae_config import VAEArchitecture
-    from qi2.training.fit import to_tensor
     from qi2.vae.pca import patch_statistics, start_from_pca
 
     size = {"encoder_base": 4, "decoder_base": 4, "encoder_blocks": [1] * 3, "decoder_blocks": [1] * 3}
@@ -77,8 +77,8 @@ def _encode(folder: Path, encoder: Any, vae: Any, scenes: Sequence[tuple[Any, st
     import torch
 
     from qi2.data.world.render import render
+    from qi2.models.pixels import to_tensor
     from qi2.training.encoded import write
-    from qi2.training.fit import to_tensor
 
     pictures = [render(scene, 64) for scene, _ in scenes]
     rows = [{"id": f"t{i}", "task": "t2i", "kind": scene.kind, "image": i, "reference_images": []} for i, (scene, _) in enumerate(scenes)]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from PIL import Image
@@ -19,10 +18,11 @@ from qi2.config import load
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.rng import generator
-from qi2.models.condition import SLOT, ConditionEncoder, fit_reference, flatten_alpha
+from qi2.models.condition import SLOT, ConditionEncoder, fit_reference
 from qi2.models.config import SamplerConfig
 from qi2.models.lora import apply_adapter, merge, read_adapter
 from qi2.models.mmdit import MMDiT
+from qi2.models.pixels import flatten_alpha, to_images, to_tensor
 from qi2.models.sampler import Guided, sample
 from qi2.models.sequence import collate
 from qi2.models.vae import VAE
@@ -137,7 +137,7 @@ class Pipeline:
                 latents = [[self._encode(image) for image in group] for group in references[part]]
                 velocity = self._guided(prompts[part], references[part], latents, 1.0 if self.few else guidance, negative)
                 clean = sample(velocity, [x.to(self.model.proj_out.weight.device) for x in noise[part]], schedule, progress.update)
-                images += [to_image(self.vae.decode(x[None])[0]) for x in clean]
+                images += [to_images(self.vae.decode(x[None]))[0] for x in clean]
         return images
 
     def _guided(self, prompts: Sequence[str], references: list[list[Image.Image]], latents: list[list[Tensor]], scale: float, negative: str | None) -> Guided:
@@ -152,13 +152,7 @@ class Pipeline:
 
     def _encode(self, image: Image.Image) -> Tensor:
         """Latents (64, h, w) of one picture, with as many colour channels as the VAE has."""
-        pixels = torch.from_numpy(np.asarray(image.convert("RGBA" if self.vae.cfg.image_channels == 4 else "RGB")).copy())
-        return self.vae.encode((pixels.permute(2, 0, 1)[None].float() / 127.5 - 1).to(self.vae.latent_mean.device))[0]
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """(3 or 4, H, W) in [-1, 1] to an RGB or RGBA image."""
-    return Image.fromarray(((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+        return self.vae.encode(to_tensor([image], self.vae.cfg.image_channels).to(self.vae.latent_mean.device))[0]
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:

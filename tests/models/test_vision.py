@@ -41,7 +41,7 @@ def test_images_of_different_sizes_still_attend_to_themselves_only(visual: Any) 
 def test_patches_are_those_of_the_image_processor(small_world: Any) -> None:
     from qi2.data.world.render import render
     from qi2.data.world.scene import Object, Scene
-    from qi2.training.fit import to_tensor
+    from qi2.models.pixels import to_tensor
 
     picture = render(Scene("one", objects=(Object("star", "red", 0, 1),)), 64)
     pixels = ConditionEncoder.load(small_world.vlm).image_processor(images=[picture], return_tensors="pt")["pixel_values"]

@@ -1,5 +1,6 @@
 """A tiny pipeline of diffusers with our tiny condition encoder inside, to compare with."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ SCHEDULER = {
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}{{ part.text }}{% endfor %}<|im_end|>\n{% endfor %}"
 
 
-def encoder(folder: Path) -> Any:
-    """Our encoder, untrained, of two layers; saved as transformers saves it."""
+def encoder(folder: Path, texts: Sequence[str] = ()) -> Any:
+    """Our encoder, untrained, of two layers, with a tokenizer of these texts; saved as transformers saves it."""
     from qi2.data.world.palette import ALPHABET
     from qi2.standins.config import VLMConfig
     from qi2.standins.vlm import build_vlm, save_vlm
 
     torch.manual_seed(0)
-    made = build_vlm(VLMConfig(vocabulary=400, width=32, layers=2, heads=2, vision_layers=1), ["Comprehend and analyze the provided prompt.", *ALPHABET])
+    made = build_vlm(
+        VLMConfig(vocabulary=400, width=32, layers=2, heads=2, vision_layers=1), ["Comprehend and analyze the provided prompt.", *ALPHABET, *texts]
+    )
     made.model.config.condition_tokens = 0  # a real encoder hands on all its text tokens
     save_vlm(made, folder)
 

@@ -20,10 +20,11 @@ from qi2.data.world.defects import encode_png
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import TINY_KINDS
+from qi2.models.pixels import to_tensor
 from qi2.models.vae import VAE
 from qi2.models.vae_config import VAEArchitecture
 from qi2.training.config import EngineConfig
-from qi2.training.fit import fit, to_tensor
+from qi2.training.fit import fit
 from qi2.vae.config import AlignmentConfig, ImageBatch, VAEConfig
 from qi2.vae.data import TrainingImages, recolor, square
 from qi2.vae.evaluate import evaluate_vae

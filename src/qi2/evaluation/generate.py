@@ -3,10 +3,8 @@
 Nothing here touches global random state, gradients or a training data loader, so evaluation inside training cannot move it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,9 +15,10 @@ from qi2.core.rng import generator
 from qi2.evaluation.models import Contender
 from qi2.models.condition import ConditionEncoder, fit_reference
 from qi2.models.mmdit import MMDiT
+from qi2.models.pixels import to_images, to_tensor
 from qi2.models.sampler import Guided, sample
 from qi2.models.sequence import EncodedPrompt, collate
-from qi2.models.vae import VAE
+from qi2.models.vae import VAE, over_white
 
 
 @dataclass
@@ -63,7 +62,7 @@ class Drawing(Dataset[list[Image.Image]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         items = range(index * self.batch, min((index + 1) * self.batch, len(self.suite)))
-        return to_images(self.vae.decode(_latents(self.model, self.contender, self.suite, items)))
+        return to_images(over_white(self.vae.decode(_latents(self.model, self.contender, self.suite, items))))
 
 
 def draw(drawing: Drawing, workers: int = 0) -> list[Image.Image]:
@@ -91,15 +90,3 @@ def _latents(model: MMDiT, contender: Contender, suite: EncodedSuite, items: ran
 def _noise(suite: EncodedSuite, items: range, channels: int) -> Tensor:
     shape = (channels, suite.size // 16, suite.size // 16)
     return torch.stack([torch.randn(shape, generator=generator(suite.noise_seeds[i], "noise", 0)) for i in items])
-
-
-def to_tensor(images: Sequence[Image.Image]) -> Tensor:
-    """RGB images of one size to (B, 3, H, W) in [-1, 1]."""
-    pixels = np.stack([np.asarray(image.convert("RGB")) for image in images])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_images(pixels: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [-1, 1] to RGB images."""
-    array = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(image) for image in array]

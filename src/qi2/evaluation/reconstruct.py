@@ -17,11 +17,11 @@ from qi2.data.world.render import render
 from qi2.evaluation.bootstrap import Bootstrap, Figure
 from qi2.evaluation.config import EvaluateConfig
 from qi2.evaluation.fidelity import psnr, ssim
-from qi2.evaluation.generate import to_images, to_tensor
 from qi2.evaluation.grids import Cell
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.score import column, judge_t2i
 from qi2.evaluation.suites import T2IItem, vae_suite
+from qi2.models.pixels import to_images, to_tensor
 from qi2.models.vae import VAE, over_white
 
 REAL = ("photo", "user")  # sources of the raw data that are not drawn

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from qi2.core.errors import QI2Error
 from qi2.models import templates
+from qi2.models.pixels import flatten_alpha
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.vision import grids, speed_up, to_patches
 
@@ -48,15 +49,6 @@ def fit_reference(image: Image.Image, area: int, alpha: bool = False) -> Image.I
     size = tuple(max(SLOT, round(side * scale / SLOT) * SLOT) for side in image.size)
     plain = image.convert("RGBA") if alpha else flatten_alpha(image)
     return plain if plain.size == size else plain.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-
-
-def flatten_alpha(image: Image.Image) -> Image.Image:
-    """RGB; transparency is composited over white."""
-    if image.mode in ("RGBA", "LA", "P"):
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
 
 
 class ConditionEncoder:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,7 +11,8 @@ from torch import Tensor
 from qi2.core import rng
 from qi2.core.progress import Progress
 from qi2.models.condition import ConditionEncoder
-from qi2.models.vae import VAE
+from qi2.models.pixels import quantise, to_bytes, to_unit
+from qi2.models.vae import VAE, over_white
 from qi2.rewards.config import Needs
 from qi2.rewards.pairs import Pair, PairSet
 
@@ -44,16 +44,6 @@ def pad(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     padded = torch.nn.utils.rnn.pad_sequence([state.float() for state in states], batch_first=True)
     lengths = torch.tensor([len(state) for state in states])
     return padded, torch.arange(padded.shape[1]) < lengths[:, None]
-
-
-def to_bytes(images: Sequence[Image.Image]) -> Tensor:
-    """RGB images of one size to uint8 (B, 3, H, W)."""
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
-
-
-def to_unit(values: Tensor) -> Tensor:
-    """uint8 pixels to -1..1."""
-    return values.float() / 127.5 - 1
 
 
 @dataclass
@@ -109,6 +99,6 @@ def through_vae(pool: PairPool, vae: VAE, share: float, noise: float, seed: int,
             latents = vae.encode(to_unit(flat[rows]))
             strength = noise * torch.rand(len(rows), 1, 1, 1, generator=draw)
             decoded = vae.decode(latents + strength * torch.randn(latents.shape, generator=draw))
-            flat[rows] = ((decoded + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            flat[rows] = quantise(over_white(decoded))
             progress.update(len(rows))
     return PairPool(flat.view_as(pool.pictures), pool.sources, pool.prompts, pool.texts)

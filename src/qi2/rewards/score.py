@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from qi2.core.errors import QI2Error
-from qi2.models.condition import ConditionEncoder, flatten_alpha
+from qi2.models.condition import ConditionEncoder
+from qi2.models.pixels import flatten_alpha, to_tensor
 from qi2.rewards.config import DIMENSIONS, NEEDS, RewardsConfig
-from qi2.rewards.data import PromptReader, pad, to_bytes, to_unit
+from qi2.rewards.data import PromptReader, pad
 from qi2.rewards.heads import RewardModel
 from qi2.rewards.images import names_person
 from qi2.training.encode import square
@@ -68,9 +69,9 @@ class RewardModels:
         parts = []
         for start in range(0, len(images), BATCH):
             rows = range(start, min(start + BATCH, len(images)))
-            inputs = {"images": to_unit(to_bytes([squares[id(images[i])] for i in rows]))[:, None]}
+            inputs = {"images": to_tensor([squares[id(images[i])] for i in rows])[:, None]}
             if needs.source:
-                inputs["source"] = to_unit(to_bytes([squares[id(groups[i][0])] for i in rows]))
+                inputs["source"] = to_tensor([squares[id(groups[i][0])] for i in rows])
             if states is not None:
                 inputs["prompt"], inputs["mask"] = pad([states[i] for i in rows])
             parts.append(model(**{name: value.to(device) for name, value in inputs.items()})[:, 0].float().cpu())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from qi2.models.pixels import to_images
 from qi2.rewards.data import PairPool
 from qi2.rewards.measure import Scores
 
@@ -56,4 +57,4 @@ def _show(page: Image.Image, draw: ImageDraw.ImageDraw, font: Font, strip: Strip
 
 
 def _picture(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).resize((TILE, TILE), Image.Resampling.NEAREST)
+    return to_images(pixels[None])[0].resize((TILE, TILE), Image.Resampling.NEAREST)

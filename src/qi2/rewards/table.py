@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from qi2.core import rng
 from qi2.core.errors import QI2Error
-from qi2.models.condition import flatten_alpha
+from qi2.models.pixels import flatten_alpha
 from qi2.rewards.config import DIMENSIONS, NEEDS
 from qi2.rewards.pairs import Pair, PairSet
 from qi2.training.encode import square

@@ -19,11 +19,11 @@ from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import Scene
 from qi2.models.condition import ConditionEncoder
+from qi2.models.pixels import to_tensor
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.vae import VAE
 from qi2.rlhf.config import PromptsConfig
 from qi2.training.encode import square
-from qi2.training.fit import to_tensor
 
 EDIT = "edit/"  # prefix of an edit's kind, so that scenes and edits share one list of kinds
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from qi2.core import rng
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
+from qi2.models.pixels import to_images
 from qi2.models.sampler import Guided, sample, times
 from qi2.models.sequence import Condition, EncodedPrompt, collate
-from qi2.models.vae import VAE
+from qi2.models.vae import VAE, over_white
 from qi2.objectives.policy import sde_step
 from qi2.rlhf.config import RolloutConfig
 from qi2.rlhf.prompts import EDIT, Prompt
@@ -109,7 +109,7 @@ class Sampler:
 
     def score(self, rollout: Rollout) -> dict[str, Tensor]:
         """Every scorer's rewards (P, G)."""
-        images = to_images(self.vae.decode(rollout.x0.flatten(0, 1)))
+        images = to_images(over_white(self.vae.decode(rollout.x0.flatten(0, 1))))
         prompts = [prompt for prompt in rollout.prompts for _ in range(rollout.x0.shape[1])]
         samples = [RolloutSample(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
         return {name: scorer(samples).float().cpu().view(len(rollout.prompts), -1) for name, scorer in self.scorers.items()}
@@ -122,9 +122,3 @@ def _join(rollouts: list[Rollout]) -> Rollout:
         for same in zip(*(r.transitions for r in rollouts), strict=True)
     ]
     return Rollout([p for r in rollouts for p in r.prompts], torch.cat([r.x0 for r in rollouts]), steps)
-
-
-def to_images(pixels: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [-1, 1] to RGB images."""
-    array = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(image) for image in array]

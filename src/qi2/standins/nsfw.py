@@ -6,15 +6,14 @@ Its unsafe class is a picture with hazard stripes across, which the raw data con
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from qi2.core import rng
 from qi2.core.reporter import Reporter
 from qi2.data.world.defects import hazard_image
+from qi2.models.pixels import to_bytes, to_images, to_unit
 from qi2.standins.filters_config import NSFWConfig
 from qi2.standins.pixels import StandinsRecipe, read_pixels, spread_by_kind
 from qi2.training.config import OptimizerConfig
@@ -42,9 +41,8 @@ def train_nsfw(cfg: StandinsRecipe, rows: "pd.DataFrame", raw: Path, out: Path, 
 
 def striped(safe: Tensor, seed: int) -> Tensor:
     """A third of the pictures (uint8, (N, 3, S, S)) with hazard stripes across."""
-    pictures = safe[::3].permute(0, 2, 3, 1).numpy()
-    hazards = [hazard_image(rng.numpy_rng(seed, "nsfw/stripes", index), safe.shape[-1], Image.fromarray(picture)) for index, picture in enumerate(pictures)]
-    return torch.from_numpy(np.stack([np.asarray(hazard) for hazard in hazards])).permute(0, 3, 1, 2)
+    pictures = to_images(safe[::3])
+    return to_bytes([hazard_image(rng.numpy_rng(seed, "nsfw/stripes", index), safe.shape[-1], picture) for index, picture in enumerate(pictures)])
 
 
 def build_nsfw(config: NSFWConfig) -> Any:
@@ -83,7 +81,7 @@ class NSFWModule(StepModule):
         bad = int(UNSAFE_SHARE * self.config.batch_size)
         counts = (self.config.batch_size - bad, bad)
         parts = [pixels[torch.from_numpy(draw.integers(len(pixels), size=n))] for pixels, n in zip(self.classes, counts, strict=True)]
-        return torch.cat(parts).float() / 127.5 - 1, torch.tensor([0] * counts[0] + [1] * counts[1])
+        return to_unit(torch.cat(parts)), torch.tensor([0] * counts[0] + [1] * counts[1])
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         pixels, labels = batch

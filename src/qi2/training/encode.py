@@ -20,11 +20,11 @@ from qi2.core.reporter import Reporter
 from qi2.data.shards import Sidecar
 from qi2.models.condition import ConditionEncoder
 from qi2.models.condition_cache import CachedEncoder
+from qi2.models.pixels import to_tensor
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
 from qi2.training.encoded import write
-from qi2.training.fit import to_tensor
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe

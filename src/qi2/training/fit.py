@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
 
 from qi2.core.errors import Interrupted
 from qi2.core.publish import write_file
@@ -96,10 +95,3 @@ def _bundle(module: StepModule, folder: Path | None, facts: dict[str, Any]) -> s
     found = {"step": module.steps_done, "samples": names, "facts": facts, "guards": [guard.state_dict() for guard in module.guards]}
     write_file(folder / BROKEN, json.dumps(found, indent=1).encode())
     return f". {folder / BROKEN} names the samples of the last batch"
-
-
-def to_tensor(images: list[Any]) -> Tensor:
-    """PIL RGB images of one size to (B, 3, H, W) in [-1, 1]."""
-    import numpy as np
-
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float() / 127.5 - 1

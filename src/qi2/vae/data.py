@@ -13,7 +13,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.shards import read_image
 from qi2.data.world.scene import RICH_KINDS
-from qi2.training.fit import to_tensor
+from qi2.models.pixels import to_tensor
 from qi2.vae.config import ImageBatch
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from qi2.data.heldout import judges
 from qi2.data.shards import read_image
 from qi2.data.world.checker import check
 from qi2.data.world.scene import Scene
+from qi2.models.pixels import to_images, to_tensor
 from qi2.models.vae import VAE, over_white
-from qi2.training.fit import to_tensor
 from qi2.vae.config import ImageBatch
 from qi2.vae.data import pool_of, square
 
@@ -61,9 +61,8 @@ def heldout_sets(raw: Path, curated: Path | None, batches: Sequence[ImageBatch],
 @torch.no_grad()
 def reconstruct(vae: VAE, images: Sequence[Image.Image]) -> list[Image.Image]:
     """Images of one size through encoder and decoder, back to 8 bits."""
-    decoded = [over_white(vae.decode(vae.encode(to_tensor(list(images[i : i + BATCH]))))) for i in range(0, len(images), BATCH)]
-    pixels = ((torch.cat(decoded) + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array) for array in pixels]
+    starts = range(0, len(images), BATCH)
+    return [picture for i in starts for picture in to_images(over_white(vae.decode(vae.encode(to_tensor(images[i : i + BATCH])))))]
 
 
 def evaluate_vae(vae: VAE, images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
