@@ -15,8 +15,8 @@ import yaml
 
 from qi2.config import as_dict, load
 from qi2.core.errors import QI2Error
-from qi2.core.publish import publish
-from qi2.models.condition import POINTER
+from qi2.core.pretrained import POINTER, model_source, processor_source
+from qi2.core.publish import MANIFEST, publish
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit_diffusers import VERSION, load_mmdit, mmdit_from_diffusers, mmdit_to_diffusers
 from qi2.models.vae_diffusers import load_vae, vae_from_diffusers, vae_to_diffusers
@@ -57,7 +57,13 @@ def convert(source: Path, out: Path, stage: str | None = None, link: bool = Fals
     source, out = Path(source), Path(out)
     if out.exists() and out.resolve() == source.resolve():
         raise QI2Error(f"{out} is the source; name another folder to write")
+    if out.resolve() in source.resolve().parents:
+        raise QI2Error(f"{out} holds the source and would be replaced with it; name another folder to write")
+    if out.exists() and not (out.is_dir() and ((out / MANIFEST).exists() or not any(out.iterdir()))):
+        raise QI2Error(f"{out} exists, and not as something that qi2 wrote; it would be replaced, so name another folder to write")
     if (source / INDEX).exists():
+        if stage or link:
+            raise QI2Error(f"{source} is a pipeline of diffusers; --stage and --link are for the other direction")
         return from_diffusers(source, out)
     return to_diffusers(source, out, stage, link)
 
@@ -127,12 +133,9 @@ def scheduler_of(sampler: SamplerConfig, kept: dict[str, Any]) -> dict[str, Any]
 
 def _condition_encoder(folder: Path) -> tuple[Path, Path]:
     """The folders of the Qwen3-VL and of its tokenizer and image processor."""
-    if not (folder / POINTER).exists():
-        if not folder.is_dir():
-            raise QI2Error(f"no condition encoder at {folder}; give a run or bundle that has one")
-        return folder, folder
-    pointer = json.loads((folder / POINTER).read_text())
-    found = [Path(pointer["path"]), Path(pointer.get("processor", pointer["path"]))]
+    if not folder.is_dir():
+        raise QI2Error(f"no condition encoder at {folder}; give a run or bundle that has one")
+    found = [Path(model_source(folder)), Path(processor_source(folder))]
     if missing := [path for path in found if not path.is_dir()]:
         raise QI2Error(f"{folder / POINTER} names {missing[0]}, which is no folder here; download it and name the folder there")
     return found[0], found[1]

@@ -25,6 +25,7 @@ from qi2.models.mmdit import MMDiT
 from qi2.models.pixels import flatten_alpha, to_images, to_tensor
 from qi2.models.sampler import Guided, sample
 from qi2.models.sequence import collate
+from qi2.models.storage import device_of, dtype_of
 from qi2.models.vae import VAE
 
 STUDENT = "distill"
@@ -67,15 +68,15 @@ class Pipeline:
         if name is None:
             raise QI2Error(f"{folder} holds no trained model; choose runs/SCALE, runs/SCALE/champion, or what `qi2 convert` wrote")
         recipe = read_recipe(folder)
-        encoder, model = ConditionEncoder.load(folder / "standins" / "vlm"), MMDiT.load(folder / name)
-        encoder.model.to(device)
+        place, number = device_of(device), dtype_of(dtype) if dtype else None
+        encoder, model = ConditionEncoder.load(folder / "standins" / "vlm", device), MMDiT.load(folder / name)
         if lora:
             model = merge(apply_adapter(model, read_adapter(Path(lora), model.config.layers)))
-        model = model.to(device, getattr(torch, dtype) if dtype else None).requires_grad_(False)
+        model = model.to(place, number).requires_grad_(False)
         return Pipeline(
             encoder,
             model,
-            VAE.load(folder / "vae").to(device),
+            VAE.load(folder / "vae").to(place),
             load(SamplerConfig, [recipe.get("sampler", {})]),
             max(recipe.get("encode", {}).get("sizes", [256])),
             name == STUDENT,
@@ -86,6 +87,7 @@ class Pipeline:
         negative: str | None = None,
     ) -> list[Image.Image]:  # fmt: skip
         """One image per prompt and seed. ``negative``: what guidance leads away from; by default the empty prompt."""
+        _check_counts(prompts, seeds)
         width, height = self._size(size)
         sizes = [(height, width)] * len(prompts)
         return self._draw(prompts, [[] for _ in prompts], self._noise(seeds, sizes), steps, self.sampler.guidance if guidance is None else guidance, negative)
@@ -100,6 +102,7 @@ class Pipeline:
         ``negative`` is a prompt for the same references; without it, guidance leads away from what training dropped them for: nothing at all.
         Trap: with the seed and size that a reference was itself generated with, the noise is replayed and the edit fails.
         """
+        _check_counts(prompts, seeds, images)
         width, height = self._size(size)
         alpha = self.vae.cfg.image_channels == 4
         fitted = [[fit_reference(image, width * height, alpha) for image in group] for group in images]
@@ -153,6 +156,14 @@ class Pipeline:
     def _encode(self, image: Image.Image) -> Tensor:
         """Latents (64, h, w) of one picture, with as many colour channels as the VAE has."""
         return self.vae.encode(to_tensor([image], self.vae.cfg.image_channels).to(self.vae.latent_mean.device))[0]
+
+
+def _check_counts(prompts: Sequence[str], seeds: Sequence[int], images: Sequence[object] | None = None) -> None:
+    if isinstance(prompts, str):
+        raise QI2Error(f"prompts is one text, {prompts!r}; give a list of them")
+    for what, given in (("seeds", seeds), ("groups of reference images", images)):
+        if given is not None and len(given) != len(prompts):
+            raise QI2Error(f"{len(prompts)} prompts came with {len(given)} {what}; give one for each prompt")
 
 
 def grid(images: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:

@@ -27,7 +27,7 @@ def encoder(folder: Path, texts: Sequence[str] = ()) -> Any:
     save_vlm(made, folder)
 
 
-def pipeline(text_encoder: Path, **sizes: Any) -> Any:
+def pipeline(text_encoder: Path, layers: int = 2) -> Any:
     """Their pipeline around the same weights; without torchvision their processor must be told that it has no video part."""
     import diffusers
     from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
@@ -44,7 +44,7 @@ def pipeline(text_encoder: Path, **sizes: Any) -> Any:
     model = Qwen3VLForConditionalGeneration.from_pretrained(text_encoder).eval()
     torch.manual_seed(1)
     transformer = diffusers.QwenImage21Transformer2DModel(
-        in_channels=64, out_channels=64, num_layers=2, attention_head_dim=16, num_attention_heads=2, context_in_dim=32, axes_dims_rope=(4, 6, 6)
+        in_channels=64, out_channels=64, num_layers=layers, attention_head_dim=16, num_attention_heads=2, context_in_dim=32, axes_dims_rope=(4, 6, 6)
     )
     vae = diffusers.AutoencoderKLQwenImage21(base_dim=4, decoder_base_dim=4, num_res_blocks=1)
     for p in [*transformer.parameters(), *vae.parameters()]:

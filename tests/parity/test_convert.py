@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from qi2.cli import main
 from qi2.convert import convert
 from qi2.core.errors import QI2Error
-from qi2.models.condition import POINTER
+from qi2.core.pretrained import POINTER
 from qi2.models.mmdit import MMDiT
 from qi2.models.mmdit_diffusers import load_mmdit, mmdit_to_diffusers
 from qi2.models.vae_diffusers import load_vae
@@ -45,6 +45,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("text_encoder", "processor"):
         (folder / part).mkdir()
         (folder / part / "config.json").write_text(json.dumps({"part": part}))
+    (folder / "processor" / "tokenizer.json").write_text("{}")
     parts = {part: ["diffusers", "any"] for part in ("transformer", "vae", "scheduler", "text_encoder", "processor")}
     index = {"_class_name": "QwenImage21Pipeline", "_diffusers_version": "0.42.1", "sample_sigmas": None, **parts}
     (folder / "model_index.json").write_text(json.dumps(index))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qi2.cli.images import save
 from qi2.core.errors import QI2Error
@@ -23,11 +23,8 @@ def generate(args: argparse.Namespace) -> None:
 
 def edit(args: argparse.Namespace) -> None:
     """qi2 edit IMAGE [IMAGE ...] INSTRUCTION --out FILE"""
-    missing = [name for name in args.images if not Path(name).exists()]
-    if missing or not args.images:
-        raise QI2Error(f'no image {missing[0] if missing else "given"}; write qi2 edit IN.png [IN2.png ...] "INSTRUCTION" --out OUT.png')
+    references = [_open(name) for name in args.images]
     pipe = _load(args)
-    references = [Image.open(name) for name in args.images]
     prompts, seeds = _with_seeds([args.instruction], args)
     _finish(pipe.edit(prompts, [references] * len(prompts), seeds, args.size, args.steps, args.guidance, args.negative), args)
 
@@ -48,9 +45,9 @@ def _command(commands: "argparse._SubParsersAction", name: str, run: Callable, t
     parser.add_argument("--stage", help="which model of that folder: distill, rlhf, sft, continual, pretrain")
     parser.add_argument("--lora", default="", help="an adapter of peft or diffusers: a .safetensors file")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-n", type=int, default=1, help="how many per prompt, with seeds SEED, SEED + 1, ...")
+    parser.add_argument("-n", type=_count, default=1, help="how many per prompt, with seeds SEED, SEED + 1, ...")
     parser.add_argument("--size", type=_size, help="pixels, multiples of 32: 512, or 768x512 (width x height)")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=_count)
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--negative", help="a prompt that guidance leads away from")
     parser.add_argument("--grid", type=int, default=0, metavar="COLUMNS", help="one picture of all, in so many columns")
@@ -60,9 +57,25 @@ def _command(commands: "argparse._SubParsersAction", name: str, run: Callable, t
     return parser
 
 
+def _open(name: str) -> Image.Image:
+    """A picture as its viewer shows it: turned as its camera says."""
+    if not Path(name).exists():
+        raise QI2Error(f'no image {name}; write qi2 edit IN.png [IN2.png ...] "INSTRUCTION" --out OUT.png')
+    try:
+        return ImageOps.exif_transpose(Image.open(name))
+    except OSError as error:
+        raise QI2Error(f"{name} cannot be read as an image ({error}); give a PNG, JPEG or WebP file") from error
+
+
 def _size(text: str) -> int | tuple[int, int]:
     width, cross, height = text.partition("x")
     return (int(width), int(height)) if cross else int(width)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not one or more")
+    return int(text)
 
 
 def _load(args: argparse.Namespace) -> "Pipeline":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from qi2.core.pretrained import model_source, processor_source
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data import drift, exempt, truth
@@ -19,7 +20,7 @@ from qi2.data.card import card
 from qi2.data.curate_config import STAGES, CurateConfig, thresholds
 from qi2.data.executors import local
 from qi2.data.filters import aesthetic, exact, near, pair, semantic
-from qi2.data.filters.models import ModelPaths, model_source
+from qi2.data.filters.models import ModelPaths
 from qi2.data.filters.registry import FILTERS
 from qi2.data.recaption import recaption
 from qi2.data.rejected import save_examples
@@ -84,7 +85,8 @@ def stand_ins(standins: Path, paths: ModelPaths) -> list[str]:
 def model_paths(standins: Path, config: CurateConfig) -> ModelPaths:
     """The models in the folder of the stage that provides them."""
     given = {name: name for name in OPTIONAL if (standins / name).exists()}
-    return ModelPaths(**{name: model_source(standins / folder) for name, folder in (MODELS | given).items()}, nsfw_label=config.nsfw_label)
+    found = {name: (processor_source if name == "tokenizer" else model_source)(standins / folder) for name, folder in (MODELS | given).items()}
+    return ModelPaths(**found, nsfw_label=config.nsfw_label)
 
 
 def score(

@@ -47,8 +47,7 @@ def start_model(config: MMDiTConfig, start: Path | None, seed: int) -> MMDiT:
             f"{start} reads hidden states of width {model.config.context_width}, but the samples were encoded with width {config.context_width}; "
             "give its own condition encoder in standins.vlm.path"
         )
-    model.config = replace(model.config, checkpointing=config.checkpointing, kernel=config.kernel)
-    return model
+    return model.run_like(config)
 
 
 def with_adapter(model: MMDiT, lora: LoRAConfig) -> MMDiT:
@@ -69,7 +68,7 @@ def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, report
         reporters = Reporters(reporter, FileReporter(staging))
         fit(module, name, reporters, engine=cfg.engine, checkpoints=inputs.checkpoints, ema=phase.ema)
         if phase.lora.rank or phase.lora.path:
-            save_adapter(adapter_of(module.model), staging / "lora", architecture.layers)
+            save_adapter(adapter_of(module.model), staging / "lora", module.model.config.layers)
             merge(module.model)
         module.model.save(staging)
         metrics = {f"{name}/steps": float(module.total_steps), f"{name}/parameters": float(sum(p.numel() for p in module.model.parameters()))}

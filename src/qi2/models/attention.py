@@ -23,8 +23,8 @@ KeysValues = tuple[Tensor, Tensor]
 class Sight:
     """What the tokens of a pass read. ``until`` (B, Lq) or (B, 1): keys [0, until) of the sample, out of ``keys``.
 
-    ``kernel``: ``auto``, or one of `KERNELS` that fits; all give the same result. ``order`` (B, Lk) sorts [own | past] keys so that
-    those to be read come first.
+    ``kernel``: ``auto``, or one of `KERNELS`; ``dense``, ``runs`` and ``flex`` fit every batch and give the same result. ``order``
+    (B, Lk) sorts [own | past] keys so that those to be read come first.
     """
 
     def __init__(self, tokens: Ragged, until: Tensor, keys: int, device: torch.device, kernel: str = "auto", order: Tensor | None = None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from qi2.core.errors import QI2Error
 
 ATTENTIONS = ("block_causal", "full")
+KERNELS = ("auto", "dense", "runs", "flex")
 
 
 @dataclass
@@ -41,6 +42,8 @@ class MMDiTConfig:
             raise QI2Error(f"mmdit.rope_axes {self.rope_axes} must be even and sum to width / heads = {self.width / self.heads:g}; change one of them")
         if self.attention not in ATTENTIONS:
             raise QI2Error(f"mmdit.attention is {self.attention!r}; choose {' or '.join(ATTENTIONS)}")
+        if self.kernel not in KERNELS:
+            raise QI2Error(f"mmdit.kernel is {self.kernel!r}; choose {', '.join(KERNELS)}: the others of qi2.models.attention do not fit every batch")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ modulated at t = 0 and never sees the target, so its keys and values do not depe
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,6 +59,13 @@ class MMDiT(nn.Module):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=0.02)
         nn.init.zeros_(self.proj_out.weight)
+
+    def run_like(self, config: MMDiTConfig) -> "MMDiT":
+        """Take from ``config`` how to compute (checkpointing, compilation, attention's kernel), not what; in place."""
+        self.config = replace(self.config, checkpointing=config.checkpointing, compile=config.compile, kernel=config.kernel)
+        for block in self.blocks:
+            cast(Block, block).compiled = config.compile
+        return self
 
     @property
     def caches(self) -> bool:

@@ -4,6 +4,7 @@ The two networks have the same matrices under other names, so conversion renames
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def mmdit_to_diffusers(model: MMDiT, folder: Path) -> None:
     from huggingface_hub import save_torch_state_dict
 
     config = config_to_diffusers(model.config)
-    if model.origin and config_from_diffusers(model.origin) == model.config:
+    plain = replace(model.config, checkpointing=False, compile=False, kernel="auto")  # of how to compute, their file says nothing
+    if model.origin and config_from_diffusers(model.origin) == plain:
         config = model.origin
     tensors = rename(dict(model.state_dict()), module_names(model.config.layers), "the model")
     folder.mkdir(parents=True, exist_ok=True)

@@ -48,14 +48,18 @@ class Guided:
         self.both = None if unconditional is None or scale == 1 else Prefix.join(prefix, unconditional)
 
     def __call__(self, x: Latents, t: Tensor) -> Latents:
-        """Velocity of x, (B, 64, h, w) or a list of (64, h, w), at times t (B,) or (1,)."""
+        """Velocity of x, (B, 64, h, w) or a list of (64, h, w), at times t (B,) or (1,); each sample is guided by its own time."""
         low, high = self.interval
-        if self.both is None or not low <= float(t.max()) <= high:
+        inside = [low <= time <= high for time in t.tolist()]
+        if self.both is None or not any(inside):
             return self.model(x, t, self.prefix)  # type: ignore[no-any-return]
         v: Any = self.model(torch.cat([x, x]) if isinstance(x, Tensor) else [*x, *x], t if len(t) == 1 else torch.cat([t, t]), self.both)
         if isinstance(v, Tensor):
-            return self._combine(*v.chunk(2))  # type: ignore[return-value]
-        return [self._combine(a[None], b[None])[0] for a, b in zip(v[: len(x)], v[len(x) :], strict=True)]  # type: ignore[return-value]
+            conditional, unconditional = v.chunk(2)
+            guided = self._combine(conditional, unconditional)
+            return guided if all(inside) else torch.where(flow.expand(torch.tensor(inside, device=v.device), v), guided, conditional)  # type: ignore[return-value]
+        pairs = zip(v[: len(x)], v[len(x) :], inside if len(t) > 1 else inside * len(x), strict=True)
+        return [self._combine(a[None], b[None])[0] if guide else a for a, b, guide in pairs]  # type: ignore[return-value]
 
     def _combine(self, v: Tensor, v_u: Tensor) -> Tensor:
         guided = v_u + self.scale * (v - v_u)

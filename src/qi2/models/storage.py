@@ -13,8 +13,27 @@ from torch import nn
 from qi2.config import load
 from qi2.core.errors import QI2Error
 
+DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def device_of(name: str) -> torch.device:
+    """``cpu``, ``cuda`` or ``cuda:N``; QI2Error for one that is not here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise QI2Error(f"unknown device {name!r}; choose cpu or cuda") from error
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise QI2Error(f"no device {name} here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; choose cpu, or install a CUDA build")
+    return device
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The torch type of a name, e.g. ``bfloat16``; QI2Error for one that no network computes in."""
+    if name not in DTYPES:
+        raise QI2Error(f"unknown dtype {name!r}; choose {', '.join(DTYPES)}")
+    return getattr(torch, name)  # type: ignore[no-any-return]
 
 
 def save_network(network: nn.Module, config: Any, folder: Path) -> None:

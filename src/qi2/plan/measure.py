@@ -75,7 +75,8 @@ def pass_of_mmdit(config: MMDiTConfig, shape: Shape, dtype: str, recompute: bool
     """One training pass of one sample at the config's own depth, inside ``mode`` (FakeTensorMode, or nothing: then it is computed)."""
     grid = shape.side // PIXELS
     with mode, torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-        model = in_dtype(lambda: MMDiT(replace(config, checkpointing=recompute, kernel="full")), dtype)
+        model = in_dtype(lambda: MMDiT(replace(config, checkpointing=recompute)), dtype)
+        model.config = replace(model.config, kernel="full")  # whole sequences are counted
         layout = [*[None] * shape.references, shape.text]
         references = [torch.zeros(config.latent_channels, grid, grid) for _ in range(shape.references)]
         condition = collate([EncodedPrompt(torch.zeros(shape.text, config.context_width), layout)], [references])

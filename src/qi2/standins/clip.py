@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from qi2.core import rng
+from qi2.core.pretrained import processor_source
 from qi2.core.reporter import Reporter
-from qi2.data.filters.models import model_source
 from qi2.standins.filters_config import ClipConfig
 from qi2.standins.pixels import StandinsRecipe, read_pixels
 from qi2.training.config import OptimizerConfig
@@ -31,7 +31,7 @@ def train_clip(cfg: StandinsRecipe, rows: "pd.DataFrame", raw: Path, tokenizer_f
     config = cfg.standins.clip
     usable = rows[(rows["split"] == "train") & (rows["task"] == "t2i") & (rows["captions"].map(len) > 0)]
     pixels, chosen = read_pixels(usable, raw, config.images, image_processor(config))
-    tokenizer = clip_tokenizer(model_source(tokenizer_folder), config.max_tokens)
+    tokenizer = clip_tokenizer(processor_source(tokenizer_folder), config.max_tokens)
     model = fit_clip(config, pixels, [list(texts) for texts in chosen["captions"]], tokenizer, cfg.seed, reporter)
     save_clip(model, tokenizer, config, out)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qi2.core.errors import QI2Error
+from qi2.core.pretrained import POINTER
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.corpus import Corpus, Record, record
 from qi2.data.curate_config import MOST_PIXELS
 from qi2.data.shards import Sidecar
-from qi2.models.condition import POINTER
 from qi2.standins.config import VLMConfig
 
 if TYPE_CHECKING:

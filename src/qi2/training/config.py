@@ -52,4 +52,5 @@ class EncodeConfig:
     edit_sizes: list[int] = field(default_factory=list)  # sizes at which any stage trains on edits; empty: all
     kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
     captions: int = 2  # captions encoded per image
+    device: str = "cpu"  # of the autoencoder and the condition encoder: cpu or cuda
     cache: str = ""  # folder that keeps hidden states, so that new data costs only its own; worth it for a large condition encoder

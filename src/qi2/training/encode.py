@@ -22,6 +22,7 @@ from qi2.models.condition import ConditionEncoder
 from qi2.models.condition_cache import CachedEncoder
 from qi2.models.pixels import to_tensor
 from qi2.models.sequence import EncodedPrompt
+from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
 from qi2.training.encoded import write
@@ -45,8 +46,9 @@ def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, repor
     place = {name: i for i, name in enumerate(images)}
     held = {name: side for side in sets.values() for name in side.table["id"]}
     pictures = {size: [square(held[name].image(name), size) for name in images] for size in sorted(settings.sizes)}
-    latents = {size: encode_images(VAE.load(vae), pictures[size], f"encode images at {size} px") for size in sorted(settings.sizes)}
-    encoder = ConditionEncoder.load(vlm)
+    coder = VAE.load(vae).to(device_of(settings.device))
+    latents = {size: encode_images(coder, pictures[size], f"encode images at {size} px") for size in sorted(settings.sizes)}
+    encoder = ConditionEncoder.load(vlm, settings.device)
     prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
     with publish(out) as staging:
         write(staging, table, prompts, latents)
@@ -84,7 +86,7 @@ def encode_images(vae: VAE, images: list[Image.Image], label: str) -> Tensor:
     parts = []
     with Progress(label, len(images), "image") as progress:
         for start in range(0, len(images), BATCH):
-            parts.append(vae.encode(to_tensor(images[start : start + BATCH])))
+            parts.append(vae.encode(to_tensor(images[start : start + BATCH]).to(vae.latent_mean.device)).cpu())
             progress.update(len(parts[-1]))
     return torch.cat(parts)
 

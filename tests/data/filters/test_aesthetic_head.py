@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import save_file
 
 from qi2.core.errors import QI2Error
+from qi2.core.pretrained import POINTER
 from qi2.core.reporter import NullReporter
 from qi2.data.curate import curate, model_paths
 from qi2.data.curate_config import CurateConfig, StageThresholds, thresholds
 from qi2.data.executors import local
 from qi2.data.filters import aesthetic, clip
-from qi2.data.filters.models import POINTER, ModelPaths
+from qi2.data.filters.models import ModelPaths
 from qi2.data.filters.registry import load_scorers
 from qi2.data.shard_scores import score_rows
 from qi2.data.shards import Row, Sidecar

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.core.pretrained import POINTER, model_source
 from qi2.core.reporter import NullReporter
 from qi2.core.rng import numpy_rng
 from qi2.data.curate import model_paths
 from qi2.data.curate_config import StageThresholds
 from qi2.data.filters import clip, nsfw, token_length
-from qi2.data.filters.models import POINTER, ModelPaths, model_source
+from qi2.data.filters.models import ModelPaths
 from qi2.data.world.captions import captions
 from qi2.data.world.defects import hazard_image
 from qi2.data.world.render import render

@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.core.pretrained import POINTER
 from qi2.core.reporter import NullReporter
 from qi2.data.curate import curate
 from qi2.data.curate_config import CurateConfig
 from qi2.data.filters import upright
-from qi2.data.filters.models import POINTER, ModelPaths
+from qi2.data.filters.models import ModelPaths
 from qi2.data.shards import Row
 from qi2.data.world.defects import encode_png
 from tests.data.conftest import Recipe, write_raw

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.core.pretrained import model_source, processor_source
 from qi2.data.captions.config import CaptionConfig
 from qi2.data.captions.schemes import SCHEMES, Task
-from qi2.data.filters.models import load_pretrained, model_source
+from qi2.data.filters.models import load_pretrained
 from qi2.data.world.scene import Scene
 
 if TYPE_CHECKING:
@@ -90,12 +91,13 @@ class QwenCaptioner:
         from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-        source, load = model_source(Path(path)), partial(load_pretrained, what="captioner, a Qwen3-VL,", key="captions.path")
+        source, place = model_source(path), processor_source(path)
+        load = partial(load_pretrained, what="captioner, a Qwen3-VL,", key="captions.path")
         model = load(partial(Qwen3VLForConditionalGeneration.from_pretrained, dtype="auto"), source).to(config.device)
-        processor = load(Qwen2VLImageProcessorPil.from_pretrained, source)
+        processor = load(Qwen2VLImageProcessorPil.from_pretrained, place)
         least, most = processor.size["shortest_edge"], min(processor.size["longest_edge"], config.max_pixels)
         processor.size = {"shortest_edge": min(least, most), "longest_edge": most}  # both are areas in this processor
-        return cls(model, load(AutoTokenizer.from_pretrained, source), processor, config, f"{source} {_state(Path(source))}")
+        return cls(model, load(AutoTokenizer.from_pretrained, place), processor, config, f"{source} {_state(Path(source))}")
 
     def answer(self, requests: Sequence[Request], seed: int | None = None) -> list[Answer]:
         """Greedy answers in one batch; with a seed sampled ones, which then depend on the batch too."""

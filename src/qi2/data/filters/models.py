@@ -3,10 +3,8 @@
 Own stand-ins and real models come through the same calls; a path that is not there fails with the remedy, never silently.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from qi2.core.errors import QI2Error
@@ -22,15 +20,6 @@ class ModelPaths:
     aesthetic: str = ""
     orientation: str = ""
     nsfw_label: str = "nsfw"
-
-
-POINTER = "pretrained.json"  # stands in a stand-in's folder instead of weights where the config names a pretrained model
-
-
-def model_source(folder: Path) -> str:
-    """The folder itself, or the path or hub id that its pointer file names."""
-    pointer = Path(folder) / POINTER
-    return str(json.loads(pointer.read_text())["path"]) if pointer.exists() else str(folder)
 
 
 def load_pretrained(load: Callable[..., Any], source: str, what: str, key: str) -> Any:
