@@ -70,6 +70,17 @@ def prefix(*numbers):
     return Prefix(Ragged([1] * len(numbers)), torch.tensor(numbers), [None] * len(numbers))
 
 
+def test_samples_at_other_times_are_guided_each_by_its_own():
+    """Targets of unequal sizes have unequal times: whether one is guided does not depend on the others."""
+    x = torch.ones(2, 1, 1, 1)
+    guided = Guided(Linear(), prefix(1.0, 2.0), prefix(0.0, 1.5), 4.0, interval=(0.2, 0.8))
+    alone = [Guided(Linear(), prefix(a), prefix(b), 4.0, interval=(0.2, 0.8)) for a, b in ((1.0, 0.0), (2.0, 1.5))]
+    for t in (torch.tensor([0.9, 0.5]), torch.tensor([0.5, 0.1])):
+        wanted = torch.cat([one(x[:1], t[i : i + 1]) for i, one in enumerate(alone)])
+        assert torch.equal(guided(x, t), wanted)
+        assert torch.equal(torch.stack(guided(list(x), t)), wanted)
+
+
 def test_guidance_leads_away_from_the_unconditional_branch_inside_its_interval():
     x = torch.zeros(2, 3, 2, 2)
     guided = Guided(Linear(), prefix(1.0, 2.0), prefix(0.0, 1.5), 4.0, interval=(0.2, 0.8))

@@ -54,7 +54,7 @@ def _plan_command(commands: "argparse._SubParsersAction") -> None:
     parser.add_argument("--conf-folder", type=Path, default=Path("conf"), help="where the scales are")
     parser.add_argument("--conf", nargs="*", default=[], metavar="KEY=VALUE", help="differences from the scale")
     parser.add_argument("--gpus", type=int)
-    parser.add_argument("--kind", help="H100 H200 B200 A100-80GB A100-40GB L40S RTX4090 RTX5090 cpu")
+    parser.add_argument("--kind", help="H100 H100-PCIe H200 B200 A100-80GB A100-40GB L40S RTX4090 RTX5090 cpu")
     parser.add_argument("--price", type=float, help="USD per card and hour")
     parser.add_argument("--utilisation", type=float, help="of the dense bf16 peak, in (0, 1]")
     parser.add_argument("--sharding", help="ddp, zero1, zero2, zero3 or fsdp")

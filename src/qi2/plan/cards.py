@@ -1,4 +1,9 @@
-"""Cards by name: memory and dense bf16 peak from the vendors' data sheets, and the prices that a plan assumes. Torch-free."""
+"""Cards by name: memory and dense bf16 peak from NVIDIA's public papers, and the prices that a plan assumes. Torch-free.
+
+Peaks are of dense products; where a paper prints them with sparsity, half of that. H100, H200: their data sheets, SXM5 (1979 sparse), PCIe (1513);
+B200: HGX B200 data sheet (36 PFLOP/s sparse and 1.44 TB of eight); A100: data sheet; L40S: data sheet (362.05); RTX: the whitepapers of the Ada and
+the RTX Blackwell architectures, bf16 with fp32 accumulation (with which consumer cards run at half their fp16 rate). Prices are round rental rates.
+"""
 
 import difflib
 from dataclasses import dataclass
@@ -8,7 +13,7 @@ from qi2.core.errors import QI2Error
 
 @dataclass(frozen=True)
 class Card:
-    """memory in GB (10^9 bytes); peak in TFLOP/s of dense bf16 matrix products with fp32 accumulation; price in USD per hour (assumed)."""
+    """memory in GB as the papers say, counted as 10^9 bytes (drivers report up to 7 % more, which a plan leaves free); peak in TFLOP/s of dense bf16 matrix products with fp32 accumulation; price in USD per hour (assumed)."""
 
     name: str
     memory: float
@@ -18,8 +23,9 @@ class Card:
 
 CARDS = {
     card.name: card
-    for card in (  # where a data sheet prints figures with sparsity, half of them; prices are round rental rates, not quotations
+    for card in (
         Card("H100", 80, 989, 2.5),
+        Card("H100-PCIe", 80, 756, 2.0),
         Card("H200", 141, 989, 3.5),
         Card("B200", 180, 2250, 5.5),
         Card("A100-80GB", 80, 312, 1.6),
