@@ -1,5 +1,6 @@
 """Drawing and editing: a picture does not depend on its batch, references may have any sizes, and bad input is named."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from qi2.cli import build_parser
+from qi2.cli import build_parser, main
+from qi2.cli.draw import _open
 from qi2.core.errors import QI2Error
 from qi2.models.condition import ConditionEncoder
 from qi2.models.config import SamplerConfig
@@ -80,6 +82,34 @@ def test_what_cannot_be_drawn_is_named(pipe: Pipeline) -> None:
         pipe.edit(["x"], [[picture(64, 64)] * 11], seeds=[0])
     with pytest.raises(QI2Error, match="comes with 0 reference images"):
         pipe.edit(["x"], [[]], seeds=[0])
+    with pytest.raises(QI2Error, match="2 prompts came with 1 seeds"):
+        pipe.generate(["x", "y"], seeds=[0])
+    with pytest.raises(QI2Error, match="1 prompts came with 2 groups of reference images"):
+        pipe.edit(["x"], [[picture(64, 64)]] * 2, seeds=[0])
+    with pytest.raises(QI2Error, match="prompts is one text, 'xy'; give a list"):
+        pipe.generate("xy", seeds=[0, 1])
+
+
+def test_what_cannot_be_loaded_is_named(small_world: Any, tmp_path: Path) -> None:
+    for name, folder in (("sft", small_world.model), ("vae", small_world.vae), ("standins/vlm", small_world.vlm)):
+        shutil.copytree(folder, tmp_path / name)
+    assert Pipeline.load(tmp_path, dtype="bfloat16").model.proj_out.weight.dtype == torch.bfloat16
+    with pytest.raises(QI2Error, match="unknown dtype 'bf16'; choose float32, bfloat16, float16"):
+        Pipeline.load(tmp_path, dtype="bf16")
+    with pytest.raises(QI2Error, match="unknown device 'gpu'; choose cpu or cuda"):
+        Pipeline.load(tmp_path, device="gpu")
+    with pytest.raises(QI2Error, match="no device cuda:99 here"):
+        Pipeline.load(tmp_path, device="cuda:99")
+
+
+def test_a_reference_is_read_as_its_camera_turned_it_and_a_broken_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held upright
+    picture(64, 32).save(tmp_path / "photo.jpg", exif=turned)
+    assert _open(str(tmp_path / "photo.jpg")).size == (32, 64)
+    (tmp_path / "text.png").write_text("no picture")
+    assert main(["edit", str(tmp_path / "text.png"), "make it red"]) == 1
+    assert "cannot be read as an image" in capsys.readouterr().err
 
 
 def test_a_grid_holds_all_pictures(tmp_path: Path) -> None:

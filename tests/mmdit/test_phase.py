@@ -1,5 +1,6 @@
 """A phase starts from where it is told to, hands on what it does not train, and trains adapters alone where asked."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from qi2.core.errors import QI2Error
 from qi2.core.reporter import NullReporter
 from qi2.mmdit.config import PhaseConfig, StageConfig
-from qi2.mmdit.train import PhaseInputs, train_phase
+from qi2.mmdit.train import PhaseInputs, start_model, train_phase
 from qi2.models.config import LoRAConfig, MMDiTConfig
 from qi2.models.lora import apply_adapter, merge, read_adapter
 from qi2.models.mmdit import MMDiT
@@ -41,6 +42,18 @@ def test_a_phase_without_stages_hands_on_the_weights_of_a_diffusers_folder(small
     mmdit_to_diffusers(model, tmp_path / "transformer")
     assert equal(train(recipe(stages=[], start=str(tmp_path / "transformer")), small_world, tmp_path / "out", small_world.model), model)
     assert not equal(train(recipe(start=str(tmp_path / "transformer")), small_world, tmp_path / "trained"), model)
+
+
+def test_a_start_from_elsewhere_computes_as_the_recipe_says_and_goes_back_with_its_own_config(small_world: Any, tmp_path: Path) -> None:
+    width = MMDiT.load(small_world.model).config.context_width
+    mmdit_to_diffusers(MMDiT(MMDiTConfig(layers=1, width=32, heads=2, context_width=width, rope_axes=[4, 6, 6])), tmp_path / "theirs")
+    written = tmp_path / "theirs" / "config.json"
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"_name_or_path": "theirs"}))
+    model = start_model(MMDiTConfig(context_width=width, checkpointing=True, compile=True, kernel="dense"), tmp_path / "theirs", 0)
+    assert (model.config.checkpointing, model.config.compile, model.config.kernel) == (True, True, "dense")
+    assert all(block.compiled for block in model.blocks)
+    mmdit_to_diffusers(model, tmp_path / "back")
+    assert json.loads((tmp_path / "back" / "config.json").read_text()) == json.loads(written.read_text())
 
 
 def test_weights_of_another_condition_encoder_are_refused(small_world: Any, tmp_path: Path) -> None:

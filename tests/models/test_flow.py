@@ -63,7 +63,8 @@ class Linear:
     """A network whose velocity is its prefix's number."""
 
     def __call__(self, x, t, prefix):
-        return torch.stack([torch.full_like(a, float(p)) for a, p in zip(x, prefix.target_start, strict=True)])
+        v = [torch.full_like(a, float(p)) for a, p in zip(x, prefix.target_start, strict=True)]
+        return v if isinstance(x, list) else torch.stack(v)
 
 
 def prefix(*numbers):

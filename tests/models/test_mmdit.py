@@ -108,6 +108,11 @@ def test_all_kernels_of_attention_agree(kernel, settings):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_a_kernel_that_does_not_fit_every_batch_is_refused():
+    with pytest.raises(QI2Error, match=r"mmdit\.kernel is 'causal'; choose auto, dense, runs, flex"):
+        MMDiT(replace(CONFIG, kernel="causal"))
+
+
 def test_flex_skips_blocks_that_no_query_reads_and_masks_only_those_that_some_do():
     lengths = [300, 520]
     until = torch.tensor([[min(i + 1, n) for i in range(520)] for n in lengths])

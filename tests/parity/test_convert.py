@@ -106,6 +106,11 @@ def test_what_cannot_be_converted_is_named(published: Path, tmp_path: Path) -> N
     model.config.gates = False
     with pytest.raises(QI2Error, match="has no mmdit.gates=False"):
         mmdit_to_diffusers(model, tmp_path / "out")
+    for out, message in ((published.parent, "holds the source"), (tmp_path, "exists, and not as something that qi2 wrote")):
+        with pytest.raises(QI2Error, match=message):
+            convert(published, out)
+    with pytest.raises(QI2Error, match="are for the other direction"):
+        convert(published, tmp_path / "out", link=True)
     (published / "transformer").rename(published / "elsewhere")
     try:
         with pytest.raises(QI2Error, match="lacks the folder transformer"):

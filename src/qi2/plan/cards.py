@@ -13,7 +13,10 @@ from qi2.core.errors import QI2Error
 
 @dataclass(frozen=True)
 class Card:
-    """memory in GB as the papers say, counted as 10^9 bytes (drivers report up to 7 % more, which a plan leaves free); peak in TFLOP/s of dense bf16 matrix products with fp32 accumulation; price in USD per hour (assumed)."""
+    """memory in GB as the papers say, counted as 10^9 bytes (drivers report up to 7 % more, which a plan leaves free).
+
+    peak in TFLOP/s of dense bf16 matrix products with fp32 accumulation; price in USD per hour (assumed).
+    """
 
     name: str
     memory: float
