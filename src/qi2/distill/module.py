@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qi2.config import as_dict
 from qi2.core import rng
 from qi2.distill.config import DistillConfig
 from qi2.models import flow
@@ -44,6 +45,9 @@ class DistillModule(ManualModule):
         self.schedule = sampler.few()
         self.sampler = sampler
         self.mixture = Mixture(data, config.stage, config.ti2i_share, config.kind_weights)
+
+    def facts(self) -> dict[str, Any]:
+        return {"seed": self.seed, "distill": as_dict(self.config), "mmdit": as_dict(self.model.config)}
 
     @property
     def teacher(self) -> MMDiT:

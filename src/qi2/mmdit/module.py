@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qi2.config import as_dict
 from qi2.core import rng
 from qi2.mmdit.config import PhaseConfig
 from qi2.models import flow
@@ -21,6 +22,9 @@ class MMDiTModule(StepModule):
         super().__init__(sum(stage.steps for stage in phase.stages))
         self.model, self.data, self.phase, self.name, self.seed = model, data, phase, name, seed
         self.mixtures = [Mixture(data, stage.stage, stage.ti2i_share, phase.kind_weights) for stage in phase.stages]
+
+    def facts(self) -> dict[str, Any]:
+        return {"seed": self.seed, "phase": as_dict(self.phase), "mmdit": as_dict(self.model.config)}
 
     def stage_of(self, step: int) -> tuple[int, float]:
         """Index of the stage that a step belongs to, and how far that stage is, in [0, 1)."""

@@ -17,6 +17,7 @@ from qi2.models.config import LoRAConfig, MMDiTConfig
 from qi2.models.lora import adapter_of, add_adapter, apply_adapter, merge, read_adapter, save_adapter
 from qi2.models.mmdit import MMDiT
 from qi2.models.mmdit_diffusers import load_mmdit
+from qi2.training.checkpoints import discard
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
 
@@ -73,4 +74,5 @@ def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, report
         module.model.save(staging)
         metrics = {f"{name}/steps": float(module.total_steps), f"{name}/parameters": float(sum(p.numel() for p in module.model.parameters()))}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    discard(inputs.checkpoints)
     return metrics

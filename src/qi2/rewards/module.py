@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qi2.config import as_dict
 from qi2.core import rng
 from qi2.objectives.preference import bradley_terry_loss, centring_loss, pairwise_accuracy
 from qi2.rewards.config import DimensionConfig, RewardsConfig
@@ -22,6 +23,9 @@ class RewardModule(StepModule):
         self.dimension: DimensionConfig = getattr(config, self.name)
         super().__init__(self.dimension.steps)
         self.model, self.pool, self.config, self.seed = model, pool, config, seed
+
+    def facts(self) -> dict[str, Any]:
+        return {"seed": self.seed, "rewards": as_dict(self.config)}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         draw = rng.numpy_rng(self.seed, f"rewards/{self.name}/batch", step)

@@ -11,7 +11,6 @@ from qi2.core import rng
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
-from qi2.models.storage import WEIGHTS
 from qi2.models.vae import VAE
 from qi2.objectives.preference import standardisation
 from qi2.rewards.config import DIMENSIONS, NEEDS, RewardArchitecture, RewardsConfig
@@ -23,6 +22,7 @@ from qi2.rewards.module import RewardModule
 from qi2.rewards.pairs import PairSet, world_pairs
 from qi2.rewards.sheet import Strip, pair_sheet
 from qi2.rewards.table import TableRow, read_table, table_pairs
+from qi2.training.checkpoints import discard
 from qi2.training.config import EngineConfig
 from qi2.training.fit import fit
 
@@ -42,6 +42,10 @@ class RewardInputs:
     vlm: Path
     vae: Path | None = None
     checkpoints: Path | None = None
+
+    def kept(self, name: str) -> Path | None:
+        """Where the checkpoints of one reward go."""
+        return None if self.checkpoints is None else self.checkpoints / name
 
 
 @dataclass
@@ -85,6 +89,8 @@ def train_rewards(
         sheet.save(staging / SHEET)
         reporter.image("reward/pairs", sheet, 0)
     reporter.metrics(metrics, 0)
+    for name in DIMENSIONS:
+        discard(inputs.kept(name))
     return metrics
 
 
@@ -117,11 +123,9 @@ def choose_pairs(stage: _Stage, name: str) -> tuple[PairSet, PairSet]:
 
 
 def _trained(stage: _Stage, name: str, pairs: PairSet, reporter: Reporter) -> RewardModel:
-    """The calibrated model: just trained, or left complete by a run that was killed later on."""
-    config, kept = stage.config, None if stage.inputs.checkpoints is None else stage.inputs.checkpoints / name
+    """The calibrated model; where an earlier run got so far, it is not trained again."""
+    config, kept = stage.config, stage.inputs.kept(name)
     visual, width = stage.encoder.model.model.visual, stage.encoder.width
-    if kept is not None and (kept / WEIGHTS).exists():
-        return RewardModel.load(kept, visual, width)
     pool = read_pool(pairs, NEEDS[name], stage.reader, f"{name}: pairs")
     if stage.vae is not None:
         pool = through_vae(pool, stage.vae, config.decoded, config.latent_noise, stage.seed, f"{name}: pairs through the VAE")
@@ -130,8 +134,6 @@ def _trained(stage: _Stage, name: str, pairs: PairSet, reporter: Reporter) -> Re
     module = RewardModule(RewardModel(architecture, visual, width), pool, config, stage.seed)
     fit(module, f"reward {name}", reporter, engine=stage.engine, checkpoints=kept)
     _calibrate(module.model, pool)
-    if kept is not None:
-        module.model.save(kept)
     return module.model.eval()
 
 

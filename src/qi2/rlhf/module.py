@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qi2.config import as_dict
 from qi2.core import rng
 from qi2.core.errors import QI2Error
 from qi2.models import flow
@@ -39,6 +40,9 @@ class RLHFModule(ManualModule):
         self.register_buffer("kind_spread", torch.ones(len(pool.kinds)))
         self.register_buffer("reward_spread", torch.zeros(len(sampler.scorers)))
         self.register_buffer("widest_spread", torch.zeros(len(sampler.scorers)))
+
+    def facts(self) -> dict[str, Any]:
+        return {"seed": self.seed, "rlhf": as_dict(self.config), "mmdit": as_dict(self.model.config)}
 
     def batch(self, step: int) -> list[Part]:
         """Real samples for every update of the step."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qi2.config import as_dict
 from qi2.core import rng
 from qi2.core.reporter import Reporter
 from qi2.data.corpus import Corpus, Example
@@ -87,6 +88,9 @@ class VLMModule(StepModule):
         self.prefetch = True
         self.model = encoder.model.requires_grad_(True)
         self.fields = nn.Linear(encoder.width, FIELD_TOKENS * encoder.width, bias=False)
+
+    def facts(self) -> dict[str, Any]:
+        return {"seed": self.seed, "vlm": as_dict(self.config)}
 
     def batch(self, step: int) -> Batch:
         draw = rng.numpy_rng(self.seed, "vlm/batch", step)

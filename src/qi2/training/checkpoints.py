@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from qi2.config import flatten
 from qi2.core.errors import QI2Error
 from qi2.core.publish import publish, verify
 
@@ -61,7 +62,7 @@ def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:
     Raises QI2Error that lists what differs, where ``on_change`` is ``refuse``.
     """
     saved = json.loads((folder / FACTS).read_text())
-    now = json.loads(json.dumps(facts))
+    saved, now = flatten(saved), flatten(json.loads(json.dumps(facts)))
     differences = [f"{name}: {saved.get(name)} then, {now.get(name)} now" for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]
     if not differences or on_change == "accept":
         return True
@@ -74,7 +75,7 @@ def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:
     )
 
 
-def discard(root: Path) -> None:
-    """Delete all checkpoints."""
-    for folder in steps(root):
+def discard(root: Path | None) -> None:
+    """Delete all checkpoints: the run begins anew, or what it made is published."""
+    for folder in steps(root) if root is not None else []:
         shutil.rmtree(folder)

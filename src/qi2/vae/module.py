@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qi2.config import as_dict
 from qi2.core.rng import generator
 from qi2.models.vae import VAE, opaque, over_white
 from qi2.objectives.vae import (
@@ -58,6 +59,9 @@ class VAEModule(StepModule):
         width = 0 if teacher is None else teacher(torch.zeros(1, 3, 64, 64))[0].shape[1]
         self.projection = nn.Conv2d(vae.cfg.latent_channels, width, 1, bias=False) if width else None
         self.register_buffer("ratio", torch.zeros(()))
+
+    def facts(self) -> dict[str, Any]:
+        return {"seed": self.seed, "vae": as_dict(self.cfg)}
 
     def batch(self, step: int) -> Tensor:
         return self.images.batch(step)
