@@ -1,0 +1,15 @@
+"""Which process of a distributed run this is, from the names that torchrun, Lightning's launcher and Slurm set; needs no torch."""
+
+import os
+
+
+def is_main() -> bool:
+    """Whether this process may write results: global rank 0, or a process that nothing distributed has started.
+
+    torchrun says the global rank itself (RANK). Lightning's launcher sets LOCAL_RANK and NODE_RANK, Slurm SLURM_PROCID; processes that were launched
+    inside a Slurm allocation inherit its 0, so that all of them have to be 0. Raises ValueError for one that is not a number.
+    """
+    rank = os.environ.get("RANK")
+    if rank is not None:
+        return int(rank) == 0
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
