@@ -16,7 +16,7 @@ import lightning.pytorch as pl
 
 from qi2.config import flatten
 from qi2.core.errors import QI2Error
-from qi2.core.publish import publish, verify
+from qi2.core.publish import newest_valid, publish
 
 STATE, FACTS = "state.ckpt", "facts.json"
 log = logging.getLogger(__name__)
@@ -28,15 +28,8 @@ def steps(root: Path) -> list[Path]:
 
 
 def newest(root: Path) -> Path | None:
-    """The newest valid checkpoint; one that is damaged is passed over, which is logged."""
-    for folder in steps(root):
-        try:
-            verify(folder)
-        except (QI2Error, OSError, ValueError) as error:
-            log.warning("passing over a damaged checkpoint: %s", error)
-            continue
-        return folder
-    return None
+    """The newest checkpoint that is whole; a damaged one is passed over."""
+    return newest_valid(reversed(steps(root)))
 
 
 def save(trainer: pl.Trainer, root: Path, step: int, facts: Mapping[str, Any], keep: int) -> None:
