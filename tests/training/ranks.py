@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,9 @@ class Flow(StepModule):
 
     shards = True
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, stop: int) -> None:
         super().__init__(steps)
+        self.stop = stop
         torch.manual_seed(0)
         self.model = MMDiT(MODEL)
         torch.nn.init.normal_(self.model.proj_out.weight, std=0.02)
@@ -39,6 +41,8 @@ class Flow(StepModule):
         return [sample(8 * step + i, edit=i % 2 == 1) for i in share.of(range(8))]
 
     def training_step(self, batch: Any, _: int) -> torch.Tensor:
+        if self.steps_done == self.stop and self.share.rank == self.share.ranks - 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # only the last process is told
         prompts, references, x0, noise, t = zip(*batch, strict=True)
         x0, noise, t = torch.stack(x0), torch.stack(noise), torch.stack(t)
         prefix = self.model.encode_condition(collate(prompts, references))
@@ -60,8 +64,8 @@ def sample(i: int, edit: bool) -> tuple[EncodedPrompt, list[torch.Tensor], torch
     return EncodedPrompt(text, layout), [reference] if edit else [], x0, noise, torch.rand((), generator=draw)
 
 
-def main(out: Path, steps: int, **engine: Any) -> None:
-    module, settings = Flow(steps), replace(EngineConfig(dry_run=False, precision="32", curve_points=steps), **engine)
+def main(out: Path, steps: int, stop: int, **engine: Any) -> None:
+    module, settings = Flow(steps, stop), replace(EngineConfig(dry_run=False, precision="32", curve_points=steps), **engine)
     try:
         fit(
             module,
@@ -77,4 +81,4 @@ def main(out: Path, steps: int, **engine: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), **json.loads(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), **json.loads(sys.argv[4]))
