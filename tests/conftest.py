@@ -36,7 +36,7 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     save_vlm(encoder, world.vlm)
     vae = _pca_vae([scene for scene, _ in scenes])
     vae.save(world.vae)
-    _encode(world.encoded, encoder, vae, scenes, edits)
+    _encode(world, encoder, vae, scenes, edits)
     _model(encoder.width).save(world.model)
     return world
 
@@ -72,13 +72,16 @@ def _pca_vae(scenes: Sequence[Any]) -> Any:
     return vae.eval().requires_grad_(False)
 
 
-def _encode(folder: Path, encoder: Any, vae: Any, scenes: Sequence[tuple[Any, str]], edits: Sequence[Any]) -> None:
+def _encode(world: SmallWorld, encoder: Any, vae: Any, scenes: Sequence[tuple[Any, str]], edits: Sequence[Any]) -> None:
     import pandas as pd
     import torch
 
     from qi2.data.world.render import render
+    from qi2.models.condition import ConditionEncoder
     from qi2.models.pixels import to_tensor
-    from qi2.training.encoded import write
+    from qi2.models.vae import VAE
+    from qi2.training.encoded import latent_writer, write
+    from qi2.training.versions import versions
 
     pictures = [render(scene, 64) for scene, _ in scenes]
     rows = [{"id": f"t{i}", "task": "t2i", "kind": scene.kind, "image": i, "reference_images": []} for i, (scene, _) in enumerate(scenes)]
@@ -90,10 +93,14 @@ def _encode(folder: Path, encoder: Any, vae: Any, scenes: Sequence[tuple[Any, st
         rows.append({"id": f"e{i}", "task": "ti2i", "kind": edit.kind, "image": len(pictures) - 1, "reference_images": used})
         prompts.append(edit.instruction)
         references.append([pictures[k] for k in used])
-    rows = [{**row, "stages": [6], "prompts_64": [i + 1]} for i, row in enumerate(rows)]
+    rows = [{**row, "stages": [6], "side": 64, "prompts_64": [i + 1]} for i, row in enumerate(rows)]
+    folder = world.encoded
     folder.mkdir()
     with torch.no_grad():
-        write(folder, pd.DataFrame(rows), encoder.encode(prompts, references), {64: vae.encode(to_tensor(pictures))})
+        write(folder, pd.DataFrame(rows), encoder.encode(prompts, references), versions(VAE.load(world.vae), ConditionEncoder.load(world.vlm)))
+        latents = latent_writer(folder, 64, 64, [(4, 4)] * len(pictures))
+        for i, values in enumerate(vae.encode(to_tensor(pictures))):
+            latents.put(i, values)
 
 
 def _model(context_width: int) -> Any:

@@ -17,6 +17,7 @@ from qi2.models.sampler import Guided, times
 from qi2.models.sequence import Condition, Prefix
 from qi2.objectives.dmd import dmd_gradient, dmd_loss
 from qi2.objectives.flow_matching import flow_matching_loss
+from qi2.training.data_plan import PlanSettings
 from qi2.training.encoded import EncodedSet
 from qi2.training.manual import ManualModule
 from qi2.training.mixture import Mixture, Part, in_blocks
@@ -24,17 +25,19 @@ from qi2.training.mixture import Mixture, Part, in_blocks
 
 @dataclass
 class Generated:
-    """The student's samples of one task: x (B, 64, h, w), and their condition."""
+    """The student's samples of one task and shape: x (B, 64, h, w), and their condition. ``share``: how much of the step's batch they are."""
 
     task: str
     condition: Condition
     x: Tensor
+    share: float = 1.0
 
 
 class DistillModule(ManualModule):
     """A student, the fake score that follows its samples, and the frozen teacher whose guided score is the real one.
 
-    One step is one update of the student and ``fake_updates`` of the fake score on the same samples with fresh noise.
+    One step is one update of the student and ``fake_updates`` of the fake score on the same samples with fresh noise. A batch is worked on
+    in parts of one task and shape: guidance differs by task, and the parts of a batch count by their samples.
     """
 
     def __init__(self, teacher: MMDiT, data: EncodedSet, config: DistillConfig, sampler: SamplerConfig, seed: int) -> None:
@@ -44,7 +47,8 @@ class DistillModule(ManualModule):
         self.data, self.config, self.seed = data, config, seed
         self.schedule = sampler.few()
         self.sampler = sampler
-        self.mixture = Mixture(data, config.stage, config.ti2i_share, config.kind_weights)
+        settings = PlanSettings(config.sizes, [config.batch_size] * len(config.sizes), config.ti2i_share, kind_weights=config.kind_weights)
+        self.mixture = Mixture(data, config.stage, settings, seed, "distill")
 
     def facts(self) -> dict[str, Any]:
         return {"seed": self.seed, "distill": as_dict(self.config), "mmdit": as_dict(self.model.config)}
@@ -55,24 +59,22 @@ class DistillModule(ManualModule):
 
     def batch(self, step: int) -> Part:
         """Conditions of real samples; their images are not used."""
-        draw = rng.numpy_rng(self.seed, "distill/rows", step)
-        size = self.config.sizes[int(draw.integers(len(self.config.sizes)))]
-        return self.mixture.draw(draw, self.config.batch_size, size)
+        return self.mixture.part(step)
 
     def training_step(self, batch: Part, _: int) -> None:
         draw = rng.generator(self.seed, "distill/noise", self.steps_done)
         exit_step = int(torch.randint(self.schedule.steps, (1,), generator=draw))
-        generated = self.generate(batch, exit_step, draw)
-        loss = self.student_loss(generated, draw)
+        generated = [self.generate(part, exit_step, draw, len(part.samples) / len(batch.samples)) for part in batch.alike()]
+        loss = torch.stack([part.share * self.student_loss(part, draw) for part in generated]).sum()
         self.observe({"distill/loss_student": loss.detach()})
         self.update(loss)
         for _ in range(self.config.fake_updates):
-            loss = self.fake_loss(generated, draw)
+            loss = torch.stack([part.share * self.fake_loss(part, draw) for part in generated]).sum()
             self.observe({"distill/loss_fake": loss.detach()})
             self.update(loss, index=1)
         self.advance()
 
-    def generate(self, part: Part, exit_step: int, draw: torch.Generator) -> Generated:
+    def generate(self, part: Part, exit_step: int, draw: torch.Generator, share: float = 1.0) -> Generated:
         """Backward simulation: the student's own Euler steps before ``exit_step`` without gradient, then its clean prediction there.
 
         Eq. 4 allows both the trajectory's end and a clean prediction on the way. With Euler steps the first noise decides the picture;
@@ -87,7 +89,7 @@ class DistillModule(ManualModule):
             for now, after in zip(steps[:exit_step], steps[1:], strict=False):
                 x = x + (after - now) * self.model(x, now[None], prefix)
         t = steps[exit_step].expand(len(x))
-        return Generated(part.task, condition, flow.to_x0(x, self.model(x, t, prefix), t))
+        return Generated(part.samples[0].task, condition, flow.to_x0(x, self.model(x, t, prefix), t), share)
 
     def student_loss(self, generated: Generated, draw: torch.Generator) -> Tensor:
         """Moves the samples along the difference of the fake and the real score at a random noise level."""

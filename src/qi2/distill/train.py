@@ -30,6 +30,7 @@ def train_distill(cfg: "Recipe", inputs: DistillInputs, out: Path, reporter: Rep
     """Write model.safetensors, config.json, metrics.json and curves.csv of the student to ``out``."""
     with publish(out) as staging:
         module = DistillModule(MMDiT.load(inputs.teacher), EncodedSet(inputs.encoded), cfg.distill, cfg.sampler, cfg.seed)
+        reporter.metrics({f"data/{what}": value for what, value in module.mixture.plan.figures(module.total_steps).items()}, 0)
         fit(module, "distill", Reporters(reporter, FileReporter(staging)), engine=cfg.engine, checkpoints=inputs.checkpoints, ema=cfg.distill.ema)
         module.model.save(staging)
         metrics = {"distill/steps": float(module.total_steps), "distill/evaluations": float(cfg.sampler.few_steps)}

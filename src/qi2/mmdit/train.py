@@ -65,6 +65,7 @@ def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, report
     architecture = replace(cfg.mmdit, context_width=data.prompts[0].text.shape[1])
     model = start_model(architecture, Path(phase.start) if phase.start else inputs.start, cfg.seed)
     module = MMDiTModule(with_adapter(model, phase.lora), data, phase, name, cfg.seed)
+    reporter.metrics(module.data_figures(), 0)
     with publish(out) as staging:
         reporters = Reporters(reporter, FileReporter(staging))
         fit(module, name, reporters, engine=cfg.engine, checkpoints=inputs.checkpoints, ema=phase.ema)

@@ -92,9 +92,11 @@ def _phase(name: str, phase: PhaseConfig, plan: PlanConfig, meter: Meter) -> lis
     smallest = min((side for stage in phase.stages for side in stage.sizes), default=1)
     found = []
     for stage in phase.stages:
-        for side in stage.sizes:
-            batch = phase.batch_size * smallest // side if plan.batches == "table2" else phase.batch_size
-            steps, mixture = stage.steps / len(stage.sizes), _mixture(stage.ti2i_share, side, plan)
+        weights = stage.size_weights or [1.0] * len(stage.sizes)
+        own = stage.batch_sizes or [phase.batch_size] * len(stage.sizes)
+        for side, given, weight in zip(stage.sizes, own, weights, strict=True):
+            batch = phase.batch_size * smallest // side if plan.batches == "table2" else given
+            steps, mixture = stage.steps * weight / sum(weights), _mixture(stage.ti2i_share, side, plan)
             label = f"{name} {stage.stage}"
             found.append(Job(label, side, max(1, batch), steps, meter.parameters, phase.optimizer.name, mixture, meter, ema=phase.ema > 0))
     return found

@@ -15,9 +15,10 @@ from qi2.objectives.policy import advantages, log_probability, nft_loss, ratio_l
 from qi2.rlhf.config import OBJECTIVES, RLHFConfig
 from qi2.rlhf.prompts import PromptPool
 from qi2.rlhf.rollout import Rollout, Sampler
+from qi2.training.data_plan import PlanSettings
 from qi2.training.encoded import EncodedSet
 from qi2.training.manual import ManualModule
-from qi2.training.mixture import Mixture, Part, in_blocks, supervised_loss
+from qi2.training.mixture import Mixture, Part, add_noise, in_blocks, supervised_losses
 
 
 class RLHFModule(ManualModule):
@@ -36,7 +37,8 @@ class RLHFModule(ManualModule):
             raise QI2Error(f"rlhf.objective {config.objective!r} is not known; choose one of {', '.join(OBJECTIVES)}")
         self.model, self.old = model, copy.deepcopy(model).requires_grad_(False)
         self.data, self.pool, self.sampler, self.config, self.seed = data, pool, sampler, config, seed
-        self.mixture = Mixture(data, config.stage, config.ti2i_share, {})
+        settings = PlanSettings([config.size], [config.real_batch], config.ti2i_share)
+        self.mixture = Mixture(data, config.stage, settings, seed, "rlhf/real")
         self.register_buffer("kind_spread", torch.ones(len(pool.kinds)))
         self.register_buffer("reward_spread", torch.zeros(len(sampler.scorers)))
         self.register_buffer("widest_spread", torch.zeros(len(sampler.scorers)))
@@ -46,14 +48,13 @@ class RLHFModule(ManualModule):
 
     def batch(self, step: int) -> list[Part]:
         """Real samples for every update of the step."""
-        draw = rng.numpy_rng(self.seed, "rlhf/real", step)
-        return [self.mixture.draw(draw, self.config.real_batch, self.config.size, self.config.dropout) for _ in range(self.config.updates)]
+        return [self.mixture.part(step * self.config.updates + update, self.config.dropout) for update in range(self.config.updates)]
 
     def training_step(self, batch: list[Part], _: int) -> None:
         rollout = None if self.config.objective == "supervised" else self.roll_out()
         draw = rng.generator(self.seed, "rlhf/update", self.steps_done)
         for part in batch:
-            loss = self.supervised(part, draw)
+            loss = self.supervised(part)
             if rollout is not None and rollout.prompts:
                 loss = self.config.supervised * loss + self.policy_loss(rollout, draw)
             self.update(loss)
@@ -99,10 +100,10 @@ class RLHFModule(ManualModule):
                 first = next(iter(rollout.rewards.values()))[here]
                 self.observe({f"rlhf/kind/{kind}": first.nanmean()})
 
-    def supervised(self, part: Part, draw: torch.Generator) -> Tensor:
+    def supervised(self, part: Part) -> Tensor:
         """Flow matching on real samples: the anchor that keeps what rewards do not measure."""
-        t = flow.logit_normal((len(part.samples),), self.config.t_mean, self.config.t_std, draw).to(self.device)
-        loss = supervised_loss(self.model, self.data, part, t, draw)
+        noised = add_noise(part, self.config.t_mean, self.config.t_std, self.seed, "rlhf/real_noise", self.device)
+        loss = supervised_losses(self.model, self.data, part, noised).mean()
         self.observe({"rlhf/loss_supervised": loss.detach()})
         return loss
 

@@ -21,6 +21,7 @@ from qi2.rlhf.scoring import Scorer, choose_scorers
 from qi2.training.checkpoints import discard
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
+from qi2.training.versions import check
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -49,6 +50,7 @@ def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer],
     """
     with publish(out) as staging:
         module = build(cfg, inputs, scorers)
+        reporter.metrics({f"data/{what}": value for what, value in module.mixture.plan.figures(cfg.rlhf.steps * cfg.rlhf.updates).items()}, 0)
         reporters = Reporters(reporter, FileReporter(staging))
         fit(module, "rlhf", reporters, engine=cfg.engine, checkpoints=inputs.checkpoints)
         module.model.save(staging)
@@ -60,9 +62,10 @@ def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer],
 
 def build(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer]) -> RLHFModule:
     """The module with everything it reads."""
-    config, vae = cfg.rlhf, VAE.load(inputs.vae)
+    config, vae, encoder = cfg.rlhf, VAE.load(inputs.vae), ConditionEncoder.load(inputs.vlm)
+    check(inputs.encoded, vae, encoder)
     pool = prompt_pool(config, inputs, cfg.seed)
-    empty = encode(pool.prompts, ConditionEncoder.load(inputs.vlm), vae)
+    empty = encode(pool.prompts, encoder, vae)
     sampler = Sampler(config.rollout, config.size, cfg.sampler, vae, empty, choose_scorers(config.rewards, scorers))
     return RLHFModule(MMDiT.load(inputs.start), EncodedSet(inputs.encoded), pool, sampler, config, cfg.seed)
 

@@ -1,22 +1,24 @@
 """Stage `encode`: latents and condition features of all curated samples, computed once.
 
 VAE and condition encoder are frozen from here on, so every later stage reads the same numbers instead of computing them again.
-Images are cut to a centred square and resized to each size; references are seen by the VLM and the VAE at the same size.
+At every size an image is resized so that it covers its aspect bucket there, and cut to it in the middle. None is enlarged: a sample exists at
+the sizes that its target fills, a smaller reference comes at the largest size that it fills; the VLM and the VAE see the same picture.
 """
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
+from qi2.data.buckets import STEP, bucket
 from qi2.data.shards import Sidecar
 from qi2.models.condition import ConditionEncoder
 from qi2.models.condition_cache import CachedEncoder
@@ -25,14 +27,64 @@ from qi2.models.sequence import EncodedPrompt
 from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
-from qi2.training.encoded import write
+from qi2.training.encoded import latent_writer, write
+from qi2.training.versions import versions
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
 STAGES = range(1, 7)
 BATCH = 128
+PIXELS = BATCH * 256 * 256  # of one pass through the VAE
+KEPT_BYTES = 1 << 30  # of pictures at their sizes that are kept between VAE and VLM; others are decoded again
 OWN = ("user", "photo_edit")  # sources that come whatever kinds are chosen
+Box = tuple[int, int]
+
+
+class Pictures:
+    """The images of the data sets, by index, each in its bucket at a size."""
+
+    def __init__(self, names: list[str], sets: dict[int, Sidecar], sizes: list[int]) -> None:
+        self.names, self.sizes = names, sorted(sizes)
+        self.held = {name: side for side in sets.values() for name in side.table["id"]}
+        self.full: dict[str, Box] = {}
+        for side in sets.values():
+            self.full |= upright_sizes(side.table)
+        self._kept: dict[tuple[int, int], Image.Image] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def side(self, i: int) -> int:
+        """The largest size that an image fills, 0 where it fills none."""
+        return max((size for size in self.sizes if min(self.full[self.names[i]]) >= size), default=0)
+
+    def level(self, i: int, size: int) -> int:
+        """The size at which an image comes as a reference: not above what it fills, unless it fills none."""
+        return min(size, self.side(i) or self.sizes[0])
+
+    def box(self, i: int, size: int) -> Box:
+        """Width and height of its bucket."""
+        width, height = self.full[self.names[i]]
+        return bucket(size, width / height)
+
+    def __call__(self, i: int, size: int) -> Image.Image:
+        """The image at a size, cut to its bucket."""
+        if (i, size) in self._kept:
+            return self._kept[i, size]
+        picture = cover(self.held[self.names[i]].image(self.names[i]), self.box(i, size))
+        if self._bytes < KEPT_BYTES:
+            self._kept[i, size] = picture
+            self._bytes += 3 * picture.width * picture.height
+        return picture
+
+
+def upright_sizes(table: pd.DataFrame) -> dict[str, Box]:
+    """Width and height by id, as readers see the pictures; rows that EXIF turns by a quarter change both."""
+    turned = table["orientation"].to_numpy(float) >= 5 if "orientation" in table else [False] * len(table)
+    lines = zip(table["id"], table["width"].tolist(), table["height"].tolist(), turned, strict=True)
+    return {name: (int(height), int(width)) if turn else (int(width), int(height)) for name, width, height, turn in lines}
 
 
 def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
@@ -41,18 +93,20 @@ def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, repor
     sets = {stage: Sidecar.load(datasets / f"s{stage}") for stage in STAGES}
     if unknown := set(settings.edit_sizes) - set(settings.sizes):
         raise QI2Error(f"encode.edit_sizes has {sorted(unknown)}, which encode.sizes {settings.sizes} lacks; add it there")
+    if min(settings.sizes) < STEP:
+        raise QI2Error(f"encode.sizes has {min(settings.sizes)}; buckets are multiples of {STEP} px, so choose sizes from {STEP} on")
     rows = samples({stage: side.table for stage, side in sets.items()}, settings.kinds)
     images = sorted({name for row in rows for name in (row["id"], *row["references"])})
-    place = {name: i for i, name in enumerate(images)}
-    held = {name: side for side in sets.values() for name in side.table["id"]}
-    pictures = {size: [square(held[name].image(name), size) for name in images] for size in sorted(settings.sizes)}
-    coder = VAE.load(vae).to(device_of(settings.device))
-    latents = {size: encode_images(coder, pictures[size], f"encode images at {size} px") for size in sorted(settings.sizes)}
-    encoder = ConditionEncoder.load(vlm, settings.device)
-    prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
+    place, pictures = {name: i for i, name in enumerate(images)}, Pictures(images, sets, settings.sizes)
+    model, encoder = VAE.load(vae).to(device_of(settings.device)), ConditionEncoder.load(vlm, settings.device)
     with publish(out) as staging:
-        write(staging, table, prompts, latents)
+        shapes = image_shapes(rows, pictures, place, settings)
+        for size, boxes in shapes.items():
+            encode_images(model, pictures, size, boxes, staging)
+        prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
+        write(staging, table, prompts, versions(model, encoder, settings))
         metrics = {"encode/samples": float(len(table)), "encode/prompts": float(len(prompts)), "encode/images": float(len(images))}
+        metrics["encode/fills_no_size"] = float((table["side"] == 0).sum())
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     reporter.metrics(metrics, 0)
     return metrics
@@ -77,51 +131,86 @@ def samples(tables: dict[int, pd.DataFrame], kinds: list[str]) -> list[dict[str,
 
 def square(image: Image.Image, size: int) -> Image.Image:
     """The centred square of an image at ``size`` pixels."""
-    return image if image.size == (size, size) else ImageOps.fit(image, (size, size), Image.Resampling.BOX)
+    return cover(image, (size, size))
+
+
+def cover(image: Image.Image, box: Box) -> Image.Image:
+    """An image resized so that it covers a box (width, height), and cut to it in the middle."""
+    return image if image.size == box else ImageOps.fit(image, box, Image.Resampling.BOX)
+
+
+def sizes_of(row: dict[str, Any], pictures: Pictures, target: int, settings: EncodeConfig) -> list[int]:
+    """The sizes at which a row is a sample: those that its target fills, for an edit only the edit sizes."""
+    chosen = settings.edit_sizes if len(row["references"]) and settings.edit_sizes else settings.sizes
+    return [size for size in sorted(chosen) if size <= pictures.side(target)]
+
+
+def image_shapes(rows: list[dict[str, Any]], pictures: Pictures, place: dict[str, int], settings: EncodeConfig) -> dict[int, list[Box]]:
+    """Per size, every image's bucket (width, height) in px, (0, 0) where no sample needs the image at that size."""
+    needed: dict[int, set[int]] = {size: set() for size in pictures.sizes}
+    for row in rows:
+        for size in sizes_of(row, pictures, place[row["id"]], settings):
+            needed[size].add(place[row["id"]])
+            for reference in (place[name] for name in row["references"]):
+                needed[pictures.level(reference, size)].add(reference)
+    return {size: [pictures.box(i, size) if i in own else (0, 0) for i in range(len(pictures))] for size, own in needed.items()}
 
 
 @torch.no_grad()
-def encode_images(vae: VAE, images: list[Image.Image], label: str) -> Tensor:
-    """Latents (N, 64, h, w) of images of one size."""
-    parts = []
-    with Progress(label, len(images), "image") as progress:
-        for start in range(0, len(images), BATCH):
-            parts.append(vae.encode(to_tensor(images[start : start + BATCH]).to(vae.latent_mean.device)).cpu())
-            progress.update(len(parts[-1]))
-    return torch.cat(parts)
+def encode_images(vae: VAE, pictures: Pictures, size: int, boxes: list[Box], folder: Path) -> None:
+    """Write the latents of all images that have a box at ``size``, those of one box together."""
+    factor = vae.cfg.factor
+    wanted = {box: [i for i, own in enumerate(boxes) if own == box] for box in sorted({*boxes} - {(0, 0)})}
+    latents = latent_writer(folder, size, vae.cfg.latent_channels, [(height // factor, width // factor) for width, height in boxes])
+    with Progress(f"encode images at {size} px", sum(map(len, wanted.values())), "image") as progress:
+        for (width, height), chosen in wanted.items():
+            for part in chunks(chosen, max(1, min(BATCH, PIXELS // (width * height)))):
+                for i, values in zip(part, vae.encode(to_tensor([pictures(i, size) for i in part]).to(vae.latent_mean.device)).cpu(), strict=True):
+                    latents.put(i, values)
+                progress.update(len(part))
+
+
+def chunks(items: list[int], n: int) -> Iterator[list[int]]:
+    """At most ``n`` at a time."""
+    for start in range(0, len(items), n):
+        yield items[start : start + n]
 
 
 def encode_prompts(
-    encoder: ConditionEncoder | CachedEncoder, rows: list[dict[str, Any]], pictures: dict[int, list[Image.Image]], place: dict[str, int], settings: EncodeConfig
+    encoder: ConditionEncoder | CachedEncoder, rows: list[dict[str, Any]], pictures: Pictures, place: dict[str, int], settings: EncodeConfig
 ) -> tuple[list[EncodedPrompt], pd.DataFrame]:
     """All prompts (the empty one first), and the rows with the indices of their prompts and images.
 
     A T2I caption is the same at every size; an instruction is encoded once per edit size, because the encoder sees its references.
     """
-    texts, lines = [""], []
-    references: list[list[Image.Image]] = [[]]
+    texts: list[str] = [""]
+    references: list[list[tuple[int, int]]] = [[]]  # image and size
+    lines = []
     for row in rows:
-        used = list(row["captions"])[: settings.captions]
-        line = {"id": row["id"], "task": row["task"], "kind": row["kind"], "stages": row["stages"], "image": place[row["id"]]}
+        used, target = list(row["captions"])[: settings.captions], place[row["id"]]
+        line = {"id": row["id"], "task": row["task"], "kind": row["kind"], "stages": row["stages"], "image": target, "side": pictures.side(target)}
         line["reference_images"] = [place[name] for name in row["references"]]
-        for size in pictures:
-            line[f"prompts_{size}"] = []
-            if line["reference_images"] and settings.edit_sizes and size not in settings.edit_sizes:
-                continue
-            if line["reference_images"] or size == min(pictures):
+        line |= {f"prompts_{size}": [] for size in pictures.sizes}
+        own = sizes_of(row, pictures, target, settings)
+        for size in own:
+            if line["reference_images"] or size == own[0]:
                 first = len(texts)
                 texts += used
-                references += [[pictures[size][i] for i in line["reference_images"]]] * len(used)
+                references += [[(i, pictures.level(i, size)) for i in line["reference_images"]]] * len(used)
             line[f"prompts_{size}"] = list(range(first, first + len(used)))
         lines.append(line)
-    prompts: list[EncodedPrompt] = []
+    return encode_texts(encoder, texts, references, pictures), pd.DataFrame(lines)
+
+
+def encode_texts(
+    encoder: ConditionEncoder | CachedEncoder, texts: list[str], references: list[list[tuple[int, int]]], picture: Callable[[int, int], Image.Image]
+) -> list[EncodedPrompt]:
+    """Prompts with their references (image and size), those of like length together."""
     order = sorted(range(len(texts)), key=lambda i: (len(references[i]), len(texts[i]), i))
     encoded: dict[int, EncodedPrompt] = {}
     with Progress("encode prompts", len(texts), "prompt") as progress:
-        for start in range(0, len(order), 8 * BATCH):
-            chosen = order[start : start + 8 * BATCH]
-            parts = encoder.encode([texts[i] for i in chosen], [references[i] for i in chosen], BATCH)
-            encoded |= dict(zip(chosen, parts, strict=True))
+        for chosen in chunks(order, 8 * BATCH):
+            shown = [[picture(*reference) for reference in references[i]] for i in chosen]
+            encoded |= dict(zip(chosen, encoder.encode([texts[i] for i in chosen], shown, BATCH), strict=True))
             progress.update(len(chosen))
-    prompts = [encoded[i] for i in range(len(texts))]
-    return prompts, pd.DataFrame(lines)
+    return [encoded[i] for i in range(len(texts))]

@@ -1,47 +1,57 @@
 """What MMDiT training, RL and distillation read: latents and condition features, computed once by stage `encode`.
 
-Folder: rows.parquet (one line per sample), latents_SIZE.safetensors (N, 64, h, w), prompts.safetensors (hidden states of all
-prompts one after the other, with their layouts). Features are frozen, so caching them changes nothing but time.
+Folder: rows.parquet (one line per sample), latents_SIZE.safetensors (tokens of all images that fill SIZE, each in its aspect bucket),
+prompts.safetensors (hidden states of all prompts), versions.json (what they were made with). Tokens and hidden states lie one after the other
+and are read through a memory map. Features are frozen, so caching them changes nothing but time.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from qi2.core.errors import QI2Error
+from qi2.core.publish import file_sha256
 from qi2.models.sequence import Condition, EncodedPrompt, collate
+from qi2.training.data_plan import TI2I, PlanRows
+from qi2.training.flat import LatentStore, LatentWriter, mapped
 
 IMAGE = -1  # marks an image in a stored layout
 EMPTY = 0  # index of the empty prompt without images: the unconditional branch
+ROWS, PROMPTS, VERSIONS = "rows.parquet", "prompts.safetensors", "versions.json"
 
 
 class PromptStore:
-    """All encoded prompts as flat tensors."""
+    """All encoded prompts as flat arrays."""
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.text, self.text_at = tensors["text"], tensors["text_at"].tolist()
-        self.layout, self.layout_at = tensors["layout"].tolist(), tensors["layout_at"].tolist()
+    def __init__(self, path: Path) -> None:
+        maps = mapped(path)
+        self.path, self.text = path, maps["text"]
+        self.text_at, self.layout, self.layout_at = (np.array(maps[name]) for name in ("text_at", "layout", "layout_at"))
+
+    def __reduce__(self) -> tuple[type["PromptStore"], tuple[Path]]:
+        return PromptStore, (self.path,)  # another process maps the file again
 
     def __len__(self) -> int:
         return len(self.text_at) - 1
 
     def __getitem__(self, i: int) -> EncodedPrompt:
-        layout = [None if n == IMAGE else n for n in self.layout[self.layout_at[i] : self.layout_at[i + 1]]]
-        return EncodedPrompt(self.text[self.text_at[i] : self.text_at[i + 1]].float(), layout)
+        layout = [None if n == IMAGE else n for n in self.layout[self.layout_at[i] : self.layout_at[i + 1]].tolist()]
+        return EncodedPrompt(torch.from_numpy(self.text[self.text_at[i] : self.text_at[i + 1]].astype(np.float32)), layout)
 
     @staticmethod
     def pack(prompts: Sequence[EncodedPrompt]) -> dict[str, Tensor]:
         """Flat tensors; hidden states in fp16."""
         layouts = [[IMAGE if n is None else n for n in p.layout] for p in prompts]
         return {
-            "text": torch.cat([p.text for p in prompts]).half(),
+            "text": torch.cat([p.text.half() for p in prompts]),
             "text_at": torch.tensor(np.cumsum([0] + [len(p.text) for p in prompts])),
             "layout": torch.tensor([n for layout in layouts for n in layout]),
             "layout_at": torch.tensor(np.cumsum([0] + [len(layout) for layout in layouts])),
@@ -53,6 +63,7 @@ class Sample:
     """One training sample at one size: the prompt's index, target latents and reference latents, each (64, h, w)."""
 
     row: int
+    task: str
     prompt: int
     target: Tensor
     references: list[Tensor]
@@ -63,24 +74,43 @@ class EncodedSet:
 
     def __init__(self, folder: Path) -> None:
         folder = Path(folder)
-        if not (folder / "rows.parquet").exists():
+        if not (folder / ROWS).exists():
             raise QI2Error(f"{folder} holds no encoded samples; run stage `encode`")
-        self.rows = pd.read_parquet(folder / "rows.parquet")
-        self.prompts = PromptStore(load_file(folder / "prompts.safetensors"))
-        self.latents = {int(p.stem.split("_")[1]): load_file(p)["latents"] for p in sorted(folder.glob("latents_*.safetensors"))}
+        self.rows = pd.read_parquet(folder / ROWS)
+        self.version = file_sha256(folder / ROWS)
+        self.prompts = PromptStore(folder / PROMPTS)
+        self.latents = {int(p.stem.split("_")[1]): LatentStore(p) for p in sorted(folder.glob("latents_*.safetensors"))}
         self._prompts = {size: self.rows[f"prompts_{size}"].tolist() for size in self.latents}
+        self._task = self.rows["task"].tolist()
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "EncodedSet":
         return self  # it is only read; a copy of the module that trains on it shares it
 
+    def plan_rows(self, stage: int, sizes: Sequence[int], ti2i_share: float) -> PlanRows:
+        """The rows that manifest ``stage`` keeps, for the data plan. QI2Error where edits have a share at a size at which none was encoded."""
+        rows = self.rows[self.rows["stages"].map(lambda stages: stage in stages)]
+        task, side = rows["task"].to_numpy(dtype=str), rows["side"].to_numpy()
+        ready = {size: rows[f"prompts_{size}"].map(len).to_numpy() > 0 for size in sizes if size in self.latents}
+        for size, encoded in ready.items():
+            filled = (task == TI2I) & (side >= size)
+            if ti2i_share > 0 and filled.any() and not encoded[filled].any():
+                raise QI2Error(f"edits of stage {stage} were not encoded at {size} px; add {size} to encode.edit_sizes, or train edits at other sizes")
+        return PlanRows(rows.index.to_numpy(), task, rows["kind"].fillna("").to_numpy(dtype=str), ready, self.version)
+
     def sample(self, row: int, size: int, rng: np.random.Generator) -> Sample:
         """A row at a size (pixels), with one of its captions. Raises QI2Error where the row was not encoded at that size."""
-        prompts, latents = self._prompts[size][row], self.latents[size]
+        prompts = self._prompts[size][row]
         if not len(prompts):
-            raise QI2Error(f"edit {self.rows['id'][row]} was not encoded at {size} px; add {size} to encode.edit_sizes, or train edits at other sizes")
-        references = [latents[int(i)].float() for i in self._references[row]]
-        return Sample(row, int(prompts[int(rng.integers(len(prompts)))]), latents[self._target[row]].float(), references)
+            why = f"its picture is smaller, or encode lacks {size} in sizes or, for an edit, in edit_sizes"
+            raise QI2Error(f"row {self.rows['id'][row]} was not encoded at {size} px: {why}")
+        references = [self.reference(int(i), size) for i in self._references[row]]
+        target = self.latents[size][self._target[row]]
+        return Sample(row, self._task[row], int(prompts[int(rng.integers(len(prompts)))]), target, references)
+
+    def reference(self, image: int, size: int) -> Tensor:
+        """Latents of a reference, which is not enlarged: at the largest size that it was encoded at, up to ``size``."""
+        return self.latents[max(s for s, store in self.latents.items() if s <= size and store.has(image))][image]
 
     def condition(self, samples: Sequence[Sample], drop: Sequence[bool] | None = None) -> Condition:
         """Collated conditions; a dropped one becomes the empty prompt without references (unconditional dropout, Table 2)."""
@@ -93,23 +123,13 @@ class EncodedSet:
         return collate([self.prompts[EMPTY]] * n, [[]] * n)
 
 
-class Draw:
-    """Draws rows: first the kind, each equally often or by its weight, then a row of that kind."""
-
-    def __init__(self, rows: pd.DataFrame, weights: dict[str, float]) -> None:
-        kinds = rows["kind"].fillna("").tolist()
-        counts = Counter(kinds)
-        share = np.array([weights.get(kind, 1.0) / counts[kind] for kind in kinds], dtype=float)
-        self.index = rows.index.to_numpy()
-        self.cumulative = np.cumsum(share) / max(share.sum(), 1e-9)
-
-    def __call__(self, rng: np.random.Generator, n: int) -> list[int]:
-        return [int(self.index[i]) for i in np.searchsorted(self.cumulative, rng.random(n), side="right").clip(max=len(self.index) - 1)]
+def write(folder: Path, rows: pd.DataFrame, prompts: Sequence[EncodedPrompt], versions: Mapping[str, Any]) -> None:
+    """Write an encoded folder, all but its latents. rows: id, task, kind, stages, side (px that the target fills), image, reference_images, prompts_SIZE."""
+    rows.to_parquet(folder / ROWS, index=False)
+    save_file(PromptStore.pack(prompts), folder / PROMPTS)
+    (folder / VERSIONS).write_text(json.dumps(versions, indent=1))
 
 
-def write(folder: Path, rows: pd.DataFrame, prompts: Sequence[EncodedPrompt], latents: dict[int, Tensor]) -> None:
-    """Write an encoded folder."""
-    rows.to_parquet(folder / "rows.parquet", index=False)
-    save_file(PromptStore.pack(prompts), folder / "prompts.safetensors")
-    for size, values in latents.items():
-        save_file({"latents": values.half().contiguous()}, folder / f"latents_{size}.safetensors")
+def latent_writer(folder: Path, size: int, channels: int, shapes: Sequence[tuple[int, int]]) -> LatentWriter:
+    """The folder's latents at ``size`` px; shapes: height and width in latent cells of every image, (0, 0) where it has none at this size."""
+    return LatentWriter(folder / f"latents_{size}.safetensors", channels, shapes)

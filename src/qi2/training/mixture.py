@@ -1,4 +1,4 @@
-"""Real samples for the methods that start from a trained MMDiT: a mixture of T2I and TI2I rows of one manifest."""
+"""Real samples for the methods that train the MMDiT: T2I and TI2I of one manifest in the same batch, as the data plan says."""
 
 from dataclasses import dataclass
 
@@ -6,47 +6,88 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qi2.core import rng
 from qi2.models import flow
 from qi2.models.mmdit import MMDiT
-from qi2.objectives.flow_matching import flow_matching_loss
-from qi2.training.encoded import Draw, EncodedSet, Sample
+from qi2.objectives.flow_matching import flow_matching_losses
+from qi2.training.data_plan import DataPlan, PlanSettings
+from qi2.training.encoded import EncodedSet, Sample
 
 
 @dataclass
 class Part:
-    """A batch: samples of one task, which are of like length; ``drop`` says which lose their condition (unconditional dropout)."""
+    """A batch of one size, of any tasks and aspect buckets. ``drop``: which lose their condition (unconditional dropout); numbers (B,): see `StepPlan`."""
 
-    task: str
+    size: int
     samples: list[Sample]
     drop: list[bool]
+    numbers: np.ndarray
+
+    @property
+    def tasks(self) -> list[str]:
+        """Per sample, t2i or ti2i."""
+        return [sample.task for sample in self.samples]
+
+    def alike(self) -> list["Part"]:
+        """Split into parts of one task and one shape each, in the order of their first samples."""
+        groups: dict[tuple[str, torch.Size], list[int]] = {}
+        for i, sample in enumerate(self.samples):
+            groups.setdefault((sample.task, sample.target.shape), []).append(i)
+        return [Part(self.size, [self.samples[i] for i in own], [self.drop[i] for i in own], self.numbers[own]) for own in groups.values()]
 
 
 class Mixture:
-    """Draws batches from the rows that manifest ``stage`` keeps; a batch is all T2I or all TI2I, so that none is padded to the other's length.
+    """Batches of manifest ``stage`` by a `DataPlan`; captions, dropout and noise are keyed by the samples' numbers."""
 
-    ti2i_share: of the batches, where the manifest has both tasks. weights: relative draw weight per kind, 1 where absent.
-    """
+    def __init__(self, data: EncodedSet, stage: int, settings: PlanSettings, seed: int, name: str, first: int = 0) -> None:
+        self.data, self.seed, self.name = data, seed, name
+        self.plan = DataPlan(data.plan_rows(stage, settings.sizes, settings.ti2i_share), settings, seed, f"{name}/{stage}", first)
 
-    def __init__(self, data: EncodedSet, stage: int, ti2i_share: float, weights: dict[str, float]) -> None:
-        rows = data.rows[data.rows["stages"].map(lambda stages: stage in stages)]
-        t2i, edits = rows[rows["task"] == "t2i"], rows[rows["task"] == "ti2i"]
-        self.data = data
-        self.draws = {"t2i": Draw(t2i, weights), "ti2i": Draw(edits, weights)}
-        self.share = (ti2i_share if len(edits) else 0.0) if len(t2i) else 1.0
-
-    def draw(self, draw: np.random.Generator, n: int, size: int, dropout: float = 0.0) -> Part:
-        """``n`` samples at ``size`` pixels."""
-        task = "ti2i" if draw.random() < self.share else "t2i"
-        samples = [self.data.sample(row, size, draw) for row in self.draws[task](draw, n)]
-        return Part(task, samples, (draw.random(n) < dropout).tolist())
+    def part(self, step: int, dropout: float = 0.0, rank: int = 0, world: int = 1) -> Part:
+        """The samples of a step that one of ``world`` ranks trains on; no others are read."""
+        own = self.plan.step(step).part(rank, world)
+        samples, drop = [], []
+        for row, number in zip(own.rows.tolist(), own.samples.tolist(), strict=True):
+            draw = rng.numpy_rng(self.seed, f"{self.name}/sample", number)
+            samples.append(self.data.sample(row, own.size, draw))
+            drop.append(bool(draw.random() < dropout))
+        return Part(own.size, samples, drop, own.samples)
 
 
-def supervised_loss(model: MMDiT, data: EncodedSet, part: Part, t: Tensor, generator: torch.Generator) -> Tensor:
-    """Flow-matching loss on real samples at times t (B,)."""
-    x0 = torch.stack([sample.target for sample in part.samples]).to(t.device)
-    noise = torch.randn(x0.shape, generator=generator).to(t.device)
+@dataclass
+class Noised:
+    """Real samples on their way to noise: targets, noise and states, each (B, 64, h, w) or a list of (64, h, w); times (B,)."""
+
+    x0: Tensor | list[Tensor]
+    noise: Tensor | list[Tensor]
+    x_t: Tensor | list[Tensor]
+    t: Tensor
+
+
+def add_noise(part: Part, mean: float, std: float, seed: int, purpose: str, device: torch.device) -> Noised:
+    """Logit-normal times and noise of every sample, keyed by its number: the same in whatever batch it comes."""
+    draws = [rng.generator(seed, purpose, int(number)) for number in part.numbers]
+    t = torch.cat([flow.logit_normal((1,), mean, std, draw) for draw in draws]).to(device)
+    targets = [sample.target for sample in part.samples]
+    noises = [torch.randn(x.shape, generator=draw) for x, draw in zip(targets, draws, strict=True)]
+    if len({x.shape for x in targets}) == 1:
+        x0, noise = torch.stack(targets).to(device), torch.stack(noises).to(device)
+        return Noised(x0, noise, flow.interpolate(x0, noise, t), t)
+    clean, noisy = [x.to(device) for x in targets], [x.to(device) for x in noises]
+    states = [flow.interpolate(x[None], n[None], time[None])[0] for x, n, time in zip(clean, noisy, t, strict=True)]
+    return Noised(clean, noisy, states, t)
+
+
+def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised) -> Tensor:
+    """Flow-matching loss of every real sample (B,)."""
     prefix = model.encode_condition(data.condition(part.samples, part.drop))
-    return flow_matching_loss(model(flow.interpolate(x0, noise, t), t, prefix), x0, noise)
+    return flow_matching_losses(model(noised.x_t, noised.t, prefix), noised.x0, noised.noise)
+
+
+def by_task(part: Part, losses: Tensor) -> dict[str, Tensor]:
+    """Mean loss of each task that the part has."""
+    tasks = np.array(part.tasks)
+    return {str(task): losses.detach()[torch.from_numpy(tasks == task).to(losses.device)].mean() for task in np.unique(tasks)}
 
 
 def in_blocks(name: str) -> bool:

@@ -1,0 +1,48 @@
+"""What an encoded folder was made with, as hashes, so that samples of another VAE or condition encoder are refused by name."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qi2.core.errors import QI2Error
+from qi2.models.condition import ConditionEncoder
+from qi2.models.condition_cache import encoder_hash
+from qi2.models.vae import VAE
+from qi2.training.config import EncodeConfig
+from qi2.training.encoded import VERSIONS
+
+TRANSFORM = "bucket/cover/box/centre"  # how a picture comes to its size; another name where the pixels become others
+IDLE = ("checkpointing", "tiling")  # settings of a VAE that leave its latents as they are, up to seams
+
+
+def vae_hash(vae: VAE) -> str:
+    """Hex SHA-256 of the VAE's weights and config."""
+    config = {name: value for name, value in asdict(vae.cfg).items() if name not in IDLE}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(vae.state_dict().items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def versions(vae: VAE, encoder: ConditionEncoder, settings: EncodeConfig | None = None) -> dict[str, Any]:
+    """Everything that decides an encoded folder beside the pictures. The encoder's hash holds its weights, config, tokenizer and template."""
+    settings = settings or EncodeConfig()
+    choices = {"sizes": sorted(settings.sizes), "edit_sizes": sorted(settings.edit_sizes), "captions": settings.captions}
+    return {"vae": vae_hash(vae), "condition_encoder": encoder_hash(encoder), "transform": TRANSFORM, **choices}
+
+
+def check(folder: Path, vae: VAE | None, encoder: ConditionEncoder | None) -> None:
+    """Raise QI2Error that names what the folder was not encoded with, of what is given."""
+    given = {"vae": vae and vae_hash(vae), "condition_encoder": encoder and encoder_hash(encoder)}
+    given = {name: value for name, value in given.items() if value} | {"transform": TRANSFORM}
+    if not (folder / VERSIONS).exists():
+        raise QI2Error(f"{folder} does not say what it was encoded with: it has no {VERSIONS}; run stage `encode` again")
+    stored = json.loads((folder / VERSIONS).read_text())
+    if wrong := [name for name, value in given.items() if stored.get(name) != value]:
+        names = ", ".join(name.replace("_", " ") for name in wrong)
+        raise QI2Error(f"{folder} was encoded with another {names} than is given now; give the one that it was encoded with, or run stage `encode` again")
