@@ -6,12 +6,13 @@ What is mapped takes no memory of its own: the system keeps in its cache what is
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-DTYPES = {"F16": np.dtype(np.float16), "F32": np.dtype(np.float32), "I64": np.dtype(np.int64)}
+DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype(np.float16), "F32": np.dtype(np.float32), "I64": np.dtype(np.int64)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LENGTH = 8  # bytes of the header's length
 TOKENS, AT, SHAPE = "tokens", "at", "shape"
@@ -30,7 +31,7 @@ def mapped(path: Path, mode: str = "r") -> dict[str, np.ndarray]:
     return found
 
 
-def allocate(path: Path, tensors: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> dict[str, np.ndarray]:
+def allocate(path: Path, tensors: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> dict[str, np.ndarray]:
     """A new safetensors file of zeros with these types and shapes, as memory maps to write to."""
     header, at = {}, 0
     for name, (dtype, shape) in tensors.items():
@@ -52,7 +53,11 @@ class LatentWriter:
         sizes = np.array(shapes, dtype=np.int64).reshape(-1, 2)
         at = np.concatenate([[0], np.cumsum(sizes.prod(1))])
         integer = DTYPES["I64"]
-        spec = {AT: (integer, at.shape), SHAPE: (integer, sizes.shape), TOKENS: (DTYPES["F16"], (int(at[-1]), channels))}
+        spec: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+            AT: (integer, at.shape),
+            SHAPE: (integer, sizes.shape),
+            TOKENS: (DTYPES["F16"], (int(at[-1]), channels)),
+        }
         self._maps = allocate(path, spec)
         self._maps[AT][:], self._maps[SHAPE][:] = at, sizes
 

@@ -38,8 +38,11 @@ def versions(vae: VAE, encoder: ConditionEncoder, settings: EncodeConfig | None 
 
 def check(folder: Path, vae: VAE | None, encoder: ConditionEncoder | None) -> None:
     """Raise QI2Error that names what the folder was not encoded with, of what is given."""
-    given = {"vae": vae and vae_hash(vae), "condition_encoder": encoder and encoder_hash(encoder)}
-    given = {name: value for name, value in given.items() if value} | {"transform": TRANSFORM}
+    given = {"transform": TRANSFORM}
+    if vae is not None:
+        given["vae"] = vae_hash(vae)
+    if encoder is not None:
+        given["condition_encoder"] = encoder_hash(encoder)
     if not (folder / VERSIONS).exists():
         raise QI2Error(f"{folder} does not say what it was encoded with: it has no {VERSIONS}; run stage `encode` again")
     stored = json.loads((folder / VERSIONS).read_text())
