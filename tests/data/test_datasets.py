@@ -10,7 +10,7 @@ import pytest
 
 from qi2.core.publish import verify
 from qi2.core.reporter import NullReporter
-from qi2.data.buckets import bucket, buckets
+from qi2.data.aspect import bucket, buckets
 from qi2.data.curate import curate
 from qi2.data.curate_config import CurateConfig
 from qi2.data.datasets import write_datasets

@@ -1,23 +1,20 @@
 """How a stage's rows are trained on: the largest side that a picture fills, its aspect bucket there, and how often it is drawn.
 
-Buckets have about ``side`` x ``side`` pixels, both sides multiples of 32 (two latent cells of the f16 VAE; report 2.3 names the resolutions only, the
-buckets are ours). The weights realise the ratio of T2I to TI2I of Table 2: drawing rows by them gives that mixture whatever the counts.
+The buckets are those of `qi2.data.aspect`. The weights realise the ratio of T2I to TI2I of Table 2: drawing rows by them gives that mixture
+whatever the counts.
 """
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qi2.data.aspect import STEP, bucket
 from qi2.data.curate_config import StageThresholds
 from qi2.data.filters.base import IMAGE, PAIR
 from qi2.data.stages import sides_filled
 
 if TYPE_CHECKING:
     import pandas as pd
-
-STEP = 32  # px
-MOST_ASPECT = 4.0  # longer side / shorter side of a bucket
 
 
 def bucket_columns(kept: "pd.DataFrame", limits: StageThresholds) -> dict[str, list[str] | np.ndarray]:
@@ -28,23 +25,6 @@ def bucket_columns(kept: "pd.DataFrame", limits: StageThresholds) -> dict[str, l
     sides = sides_filled(kept["short_side"], limits)
     boxes = [bucket(side or STEP, wide / high) for side, wide, high in zip(sides.tolist(), width.tolist(), height.tolist(), strict=True)]
     return {"side": sides, "bucket": [f"{wide}x{high}" for wide, high in boxes], "weight": weights(kept["role"].to_numpy(), limits.ti2i_share or 0.0)}
-
-
-@lru_cache(maxsize=1 << 16)
-def bucket(side: int, aspect: float) -> tuple[int, int]:
-    """The bucket (width, height) of ``side`` whose aspect (width / height) is nearest."""
-    return min(buckets(side), key=lambda box: (abs(np.log(box[0] / box[1] / aspect)), box))
-
-
-@lru_cache(maxsize=64)
-def buckets(side: int) -> tuple[tuple[int, int], ...]:
-    """All buckets of a side: for every width the height that comes nearest to ``side`` x ``side`` pixels."""
-    found = []
-    for width in range(STEP, int(side * MOST_ASPECT) + STEP, STEP):
-        height = max(STEP, round(side * side / width / STEP) * STEP)
-        if max(width, height) <= MOST_ASPECT * min(width, height) and abs(width * height / side**2 - 1) <= 0.25:
-            found.append((width, height))
-    return tuple(found)
 
 
 def weights(role: np.ndarray, ti2i_share: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
-from qi2.data.buckets import STEP, bucket
+from qi2.data.aspect import STEP, bucket
 from qi2.data.shards import Sidecar
 from qi2.models.condition import ConditionEncoder
 from qi2.models.condition_cache import CachedEncoder

@@ -4,7 +4,7 @@ What is mapped takes no memory of its own: the system keeps in its cache what is
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def mapped(path: Path, mode: str = "r") -> dict[str, np.ndarray]:
     return found
 
 
-def allocate(path: Path, tensors: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> dict[str, np.ndarray]:
+def allocate(path: Path, tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> dict[str, np.ndarray]:
     """A new safetensors file of zeros with these types and shapes, as memory maps to write to."""
     header, at = {}, 0
     for name, (dtype, shape) in tensors.items():
