@@ -116,6 +116,15 @@ def test_sizes_have_their_shares_of_the_steps_and_batches_of_their_own() -> None
     assert all({equal.step(2 * k).size, equal.step(2 * k + 1).size} == {32, 64} for k in range(20))
 
 
+def test_batches_of_one_task_share_the_steps_and_repeat_nothing_either() -> None:
+    own, name = plan(mixed=False), groups(rows())
+    tasks = [{name[row][0] for row in own.step(step).rows.tolist()} for step in range(100)]
+    assert all(len(task) == 1 for task in tasks)
+    assert sum(task == {"ti2i"} for task in tasks) == 30
+    edits = [row for step in range(100) for row in own.step(step).rows.tolist() if name[row] == ("ti2i", "add")]
+    assert all(len({*edits[29 * k : 29 * k + 29]}) == 29 for k in range(len(edits) // 29))
+
+
 def test_sample_numbers_are_unique_and_without_gaps_over_stages() -> None:
     changes: dict[str, Any] = {"sizes": [32, 64], "batch_sizes": [8, 4]}
     first = plan(**changes)

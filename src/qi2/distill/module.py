@@ -47,7 +47,7 @@ class DistillModule(ManualModule):
         self.data, self.config, self.seed = data, config, seed
         self.schedule = sampler.few()
         self.sampler = sampler
-        settings = PlanSettings(config.sizes, [config.batch_size] * len(config.sizes), config.ti2i_share, kind_weights=config.kind_weights)
+        settings = PlanSettings(config.sizes, [config.batch_size] * len(config.sizes), config.ti2i_share, [], config.kind_weights, mixed=False)
         self.mixture = Mixture(data, config.stage, settings, seed, "distill")
 
     def facts(self) -> dict[str, Any]:

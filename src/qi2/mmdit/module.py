@@ -68,4 +68,4 @@ class MMDiTModule(StepModule):
 def plan_settings(stage: StageConfig, phase: PhaseConfig) -> PlanSettings:
     """What the data plan needs of a stage."""
     batches = stage.batch_sizes or [phase.batch_size] * len(stage.sizes)
-    return PlanSettings(stage.sizes, batches, stage.ti2i_share, stage.size_weights, phase.kind_weights)
+    return PlanSettings(stage.sizes, batches, stage.ti2i_share, stage.size_weights, phase.kind_weights, phase.mixed)

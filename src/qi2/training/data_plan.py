@@ -7,7 +7,7 @@ Every sample has a number, unique over the phase, that keys everything random ab
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import lcm
 from typing import Any
@@ -32,6 +32,7 @@ class PlanSettings:
     ti2i_share: float = 0.0
     size_weights: list[float] = field(default_factory=list)
     kind_weights: dict[str, float] = field(default_factory=dict)  # relative, within a task; 1 where absent
+    mixed: bool = True  # both tasks in every batch; else each batch is of one task, and the tasks share the steps
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Stream:
         self.groups = [Group(own, seed, f"{name}/{size}/{task}/{kind}") for own, (task, kind) in zip(members, self.labels, strict=True)]
         total = sum(len(own) for own in members)
         self.epoch = max(1, -(-total // batch)) * batch
-        self.order = Interleave(self.shares, self.epoch, seed, f"{name}/{size}/order")
+        self.order = Interleave(self.shares, self.epoch, seed, f"{name}/{size}/{self.labels[0][0]}/order")
 
     def rows(self, step: int) -> np.ndarray:
         """Row indices (batch,) of the step-th batch of this size."""
@@ -115,9 +116,16 @@ class DataPlan:
     def __init__(self, rows: PlanRows, settings: PlanSettings, seed: int, name: str, first: int = 0) -> None:
         check(rows, settings, name)
         self.rows, self.settings, self.seed, self.name, self.first = rows, settings, seed, name, first
-        pairs = zip(settings.sizes, settings.batch_sizes, strict=True)
-        self.streams = [Stream(rows, size, batch, settings, seed, name) for size, batch in pairs]
-        weights = settings.size_weights or [1.0] * len(settings.sizes)
+        self.streams, weights = [], []
+        each = zip(settings.sizes, settings.batch_sizes, settings.size_weights or [1.0] * len(settings.sizes), strict=True)
+        for size, batch, weight in each:
+            whole = Stream(rows, size, batch, settings, seed, name)
+            tasks = {task: sum(share for (own, _), share in zip(whole.labels, whole.shares, strict=True) if own == task) for task, _ in whole.labels}
+            if settings.mixed or len(tasks) == 1:
+                self.streams, weights = [*self.streams, whole], [*weights, weight]
+                continue
+            self.streams += [Stream(only(rows, task), size, batch, settings, seed, name) for task in tasks]
+            weights += [weight * float(share) for share in tasks.values()]
         self.turns = Interleave(np.array(weights), cycle_length(weights), seed, f"{name}/sizes")
 
     def step(self, step: int) -> StepPlan:
@@ -138,14 +146,17 @@ class DataPlan:
             for stream in self.streams
             for (task, kind), group, share in zip(stream.labels, stream.groups, stream.shares, strict=True)
         }
-        sizes = {str(stream.size): [stream.batch, stream.epoch, float(share)] for stream, share in zip(self.streams, self.turns.shares, strict=True)}
+        sizes = {
+            f"{stream.size}/{stream.labels[0][0]}": [stream.batch, stream.epoch, float(share)]
+            for stream, share in zip(self.streams, self.turns.shares, strict=True)
+        }
         return {"seed": self.seed, "name": self.name, "data": self.rows.version, "first": self.first, "sizes": sizes, "groups": groups}
 
     def figures(self, steps: int) -> dict[str, float]:
         """Samples per size and per group in so many steps, how often a row is seen (``epochs``), and the rows that are never drawn, by reason."""
         found: dict[str, float] = {}
         for stream, turns in zip(self.streams, self.turns.count(steps).tolist(), strict=True):
-            found[f"{stream.size}/samples"] = float(turns * stream.batch)
+            found[f"{stream.size}/samples"] = found.get(f"{stream.size}/samples", 0.0) + turns * stream.batch
             for (task, kind), group, n in zip(stream.labels, stream.groups, stream.order.count(turns * stream.batch).tolist(), strict=True):
                 found[f"{stream.size}/{task}/{kind or 'none'}/samples"] = float(n)
                 found[f"{stream.size}/{task}/{kind or 'none'}/epochs"] = n / len(group.rows)
@@ -155,6 +166,11 @@ class DataPlan:
         found["never_not_encoded"] = float((~encoded).sum())
         found["never_weight_zero"] = float(encoded.sum() - len(drawn))
         return found
+
+
+def only(rows: PlanRows, task: str) -> PlanRows:
+    """The same rows, of which those of one task alone may be drawn."""
+    return replace(rows, ready={size: ready & (rows.task == task) for size, ready in rows.ready.items()})
 
 
 def group_names(rows: PlanRows, chosen: np.ndarray) -> list[tuple[str, str]]:
