@@ -14,5 +14,5 @@ OUT = "continual"
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
-    inputs = PhaseInputs(runs / "encoded", runs / "pretrain", runs / ".checkpoints" / OUT)
+    inputs = PhaseInputs(runs / "encoded", runs / "pretrain", runs / ".checkpoints" / OUT, runs / "vae")
     train_phase(recipe, "continual", inputs, out, reporter)

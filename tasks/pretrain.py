@@ -14,5 +14,5 @@ OUT = "pretrain"
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
-    inputs = PhaseInputs(runs / "encoded", None, runs / ".checkpoints" / OUT)
+    inputs = PhaseInputs(runs / "encoded", None, runs / ".checkpoints" / OUT, runs / "vae")
     train_phase(recipe, "pretrain", inputs, out, reporter)

@@ -9,6 +9,7 @@ import pytest
 from qi2.core.errors import QI2Error
 from qi2.training.data_plan import DataPlan, PlanRows, PlanSettings
 from qi2.training.interleave import Interleave
+from qi2.training.share import Share
 
 KINDS = {("t2i", "one"): 37, ("t2i", "two"): 91, ("t2i", "rare"): 3, ("ti2i", "add"): 29, ("ti2i", "move"): 14}
 
@@ -51,15 +52,15 @@ def test_a_step_is_the_same_whatever_was_asked_before() -> None:
 @pytest.mark.parametrize("world", [1, 2, 4, 8])
 def test_ranks_together_see_each_sample_of_the_step_once(world: int) -> None:
     whole = plan().step(5)
-    parts = [whole.part(rank, world) for rank in range(world)]
+    parts = [whole.part(Share(rank, world)) for rank in range(world)]
     assert {len(part.rows) for part in parts} == {16 // world}
     pairs = [pair for part in parts for pair in zip(part.samples.tolist(), part.rows.tolist(), strict=True)]
     assert sorted(pairs) == list(zip(whole.samples.tolist(), whole.rows.tolist(), strict=True))
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
-    with pytest.raises(QI2Error, match="cannot be shared evenly by 3 ranks"):
-        plan().step(0).part(0, 3)
+    with pytest.raises(QI2Error, match="does not divide into 3 processes"):
+        plan().step(0).part(Share(0, 3))
 
 
 def test_no_row_comes_again_before_all_of_its_group_came() -> None:

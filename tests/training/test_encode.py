@@ -20,12 +20,12 @@ from qi2.data.shards import Row, ShardWriter
 from qi2.data.world.defects import encode_png
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
+from qi2.models.pixels import to_tensor
 from qi2.models.vae import VAE
 from qi2.recipe import Recipe
 from qi2.training.config import EncodeConfig
 from qi2.training.encode import cover, encode
 from qi2.training.encoded import EncodedSet
-from qi2.training.fit import to_tensor
 from qi2.training.flat import LatentStore, LatentWriter
 from qi2.training.mixture import Part, add_noise, supervised_losses
 from qi2.training.versions import check

@@ -10,7 +10,8 @@ from qi2.models.mmdit import MMDiT
 from qi2.objectives.flow_matching import flow_matching_loss, flow_matching_losses
 from qi2.training.data_plan import PlanSettings
 from qi2.training.encoded import EncodedSet
-from qi2.training.mixture import Mixture, Part, add_noise, by_task, supervised_losses
+from qi2.training.mixture import Mixture, Part, add_noise, supervised_losses
+from qi2.training.share import Share
 
 CPU = torch.device("cpu")
 
@@ -32,7 +33,6 @@ def test_mixed_batch_has_the_losses_of_separate_ones(small_world: Any) -> None:
     for alone in part.alike():
         places = [part.numbers.tolist().index(number) for number in alone.numbers]
         torch.testing.assert_close(losses(model, own, alone), mixed[places])
-        torch.testing.assert_close(by_task(part, mixed)[alone.samples[0].task], mixed[places].mean())
 
 
 def test_samples_of_unlike_shapes_count_equally(small_world: Any) -> None:
@@ -53,14 +53,14 @@ def test_samples_of_unlike_shapes_count_equally(small_world: Any) -> None:
 @pytest.mark.parametrize("world", [2, 3])
 def test_any_number_of_ranks_has_the_same_captions_dropout_and_noise(small_world: Any, world: int) -> None:
     own = mixture(small_world)
-    whole, parts = own.part(3, 0.5), [own.part(3, 0.5, rank, world) for rank in range(world)]
-    noised = add_noise(whole, 0.0, 1.0, 0, "test/noise", CPU)
+    whole, parts = own.part(3, 0.5), [own.part(3, 0.5, Share(rank, world)) for rank in range(world)]
+    noised, n = add_noise(whole, 0.0, 1.0, 0, "test/noise", CPU), len(whole.samples) // world
     for rank, part in enumerate(parts):
         mine = add_noise(part, 0.0, 1.0, 0, "test/noise", CPU)
-        assert part.drop == whole.drop[rank::world]
-        assert [sample.prompt for sample in part.samples] == [sample.prompt for sample in whole.samples[rank::world]]
-        assert torch.equal(mine.noise, noised.noise[rank::world])
-        assert torch.equal(mine.t, noised.t[rank::world])
+        assert part.drop == whole.drop[rank * n : (rank + 1) * n]
+        assert [sample.prompt for sample in part.samples] == [sample.prompt for sample in whole.samples[rank * n : (rank + 1) * n]]
+        assert torch.equal(mine.noise, noised.noise[rank * n : (rank + 1) * n])
+        assert torch.equal(mine.t, noised.t[rank * n : (rank + 1) * n])
 
 
 def test_dropout_has_its_rate_and_is_the_samples_own(small_world: Any) -> None:

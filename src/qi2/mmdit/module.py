@@ -2,22 +2,32 @@
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from PIL import Image
+from torch import Tensor, nn
 
+from qi2.config import as_dict
 from qi2.mmdit.config import PhaseConfig, StageConfig
+from qi2.mmdit.preview import Preview
 from qi2.models.mmdit import MMDiT
-from qi2.training.data_plan import PlanSettings
+from qi2.training.data_plan import T2I, TI2I, PlanSettings
 from qi2.training.encoded import EncodedSet
-from qi2.training.fit import StepModule
-from qi2.training.mixture import Mixture, Part, add_noise, by_task, in_blocks, supervised_losses
+from qi2.training.mixture import Mixture, Part, add_noise, in_blocks, supervised_losses
+from qi2.training.share import WHOLE, Share
+from qi2.training.step_module import StepModule
+
+BINS = 5  # of the times, in the curves of the loss
 
 
 class MMDiTModule(StepModule):
     """One phase: its stages one after the other, in one run."""
 
-    def __init__(self, model: MMDiT, data: EncodedSet, phase: PhaseConfig, name: str, seed: int) -> None:
+    shards = True
+
+    def __init__(self, model: MMDiT, data: EncodedSet, phase: PhaseConfig, name: str, seed: int, preview: Preview | None = None) -> None:
         super().__init__(sum(stage.steps for stage in phase.stages))
         self.model, self.data, self.phase, self.name, self.seed = model, data, phase, name, seed
+        self.previews = [preview] if preview else []  # in a list: no part of the module
         self.mixtures: list[Mixture] = []
         first = 0  # number of a stage's first sample
         for stage in phase.stages:
@@ -32,18 +42,48 @@ class MMDiTModule(StepModule):
             step -= stage.steps
         raise IndexError(step)
 
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> Part:
-        """Samples of the step's stage, T2I and TI2I together, at one of its sizes; of ``world`` ranks those of one."""
+    def batch(self, step: int) -> Part:
+        return self.part(step, WHOLE)
+
+    def part(self, step: int, share: Share) -> Part:
+        """A share of the step's samples, of its stage and at one of its sizes."""
         index, own = self.stage_of(step)
-        return self.mixtures[index].part(own, self.phase.dropout, rank, world)
+        return self.mixtures[index].part(own, self.phase.dropout, share)
+
+    def largest_batch(self) -> Part:
+        """That of the first step with the most latent tokens to come, of its stage and size."""
+        tokens = {}
+        for step in self._first_steps():
+            index, own = self.stage_of(step)
+            plan = self.mixtures[index].plan.step(own)
+            tokens[step] = len(plan.rows) * plan.size**2
+        return self.part(max(tokens, key=lambda step: tokens[step]), self.share)
+
+    def _first_steps(self) -> list[int]:
+        """A few steps of every stage, among which each of its sizes is."""
+        found, start = [], 0
+        for stage in self.phase.stages:
+            found += list(range(start, start + min(stage.steps, 16 * len(stage.sizes))))
+            start += stage.steps
+        return found
 
     def training_step(self, batch: Part, _: int) -> Tensor:
         mean, std = self.times()
         noised = add_noise(batch, mean, std, self.seed, f"{self.name}/noise", self.device)
         losses = supervised_losses(self.model, self.data, batch, noised)
-        for task, value in by_task(batch, losses).items():
-            self.log(f"{self.name}/loss_{task}", value)
+        self._observe(batch, losses.detach(), noised.t)
         return losses.mean()
+
+    def _observe(self, batch: Part, losses: Tensor, t: Tensor) -> None:
+        """The loss by task, by size, and by the time's bin: ``train/loss_t0.2`` is that of times from 0.2 to 0.4."""
+        self.observe({f"train/loss_{batch.size}px": losses.mean()}, len(losses))
+        for task in (T2I, TI2I):
+            own = torch.tensor([other == task for other in batch.tasks], device=losses.device)
+            self.tally.add(f"train/loss_{task}", (losses * own).sum(), own.sum())
+        bins = (t * BINS).long().clamp(0, BINS - 1)
+        totals, counts = torch.bincount(bins, losses.float(), BINS), torch.bincount(bins, minlength=BINS)
+        for i in range(BINS):
+            self.tally.add(f"train/loss_t{i / BINS:.1f}", totals[i], counts[i])
 
     def times(self) -> tuple[float, float]:
         """Mean and deviation of the logits of this step's times; the mean moves over the stage."""
@@ -52,14 +92,28 @@ class MMDiTModule(StepModule):
         start, end = stage.t_mean
         return start + (end - start) * own / stage.steps, stage.t_std
 
+    def size(self, batch: Part) -> int:
+        return len(batch.samples)
+
+    def names(self, batch: Part) -> list[str]:
+        return [str(self.data.rows["id"][sample.row]) for sample in batch.samples]
+
+    def facts(self) -> dict[str, Any]:
+        """All that decides the weights: the samples of each stage, the phase, the network."""
+        plans = {f"s{stage.stage}": mixture.plan.fingerprint() for stage, mixture in zip(self.phase.stages, self.mixtures, strict=True)}
+        return {"seed": self.seed, "phase": as_dict(self.phase), "mmdit": as_dict(self.model.config), "data": plans}
+
     def data_figures(self) -> dict[str, float]:
         """What the phase will draw, stage by stage: `DataPlan.figures`."""
         pairs = zip(self.phase.stages, self.mixtures, strict=True)
         return {f"data/s{stage.stage}/{what}": value for stage, mixture in pairs for what, value in mixture.plan.figures(stage.steps).items()}
 
-    def fingerprints(self) -> list[dict[str, Any]]:
-        """What decides the samples of each stage; a run is resumed only on the same."""
-        return [mixture.plan.fingerprint() for mixture in self.mixtures]
+    def picture(self) -> Image.Image | None:
+        return self.previews[0](self.model) if self.previews else None
+
+    def parts(self) -> list[tuple[nn.Module, list[str]]]:
+        blocks: list[tuple[nn.Module, list[str]]] = [(block, ["keys_values"]) for block in self.model.blocks]
+        return [*blocks, (self.model, ["encode_condition"])]
 
     def configure_optimizers(self) -> Any:
         return self.scheduled(self.model, self.phase.optimizer, in_blocks)

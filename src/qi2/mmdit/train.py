@@ -13,10 +13,12 @@ from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.mmdit.config import PhaseConfig
 from qi2.mmdit.module import MMDiTModule
+from qi2.mmdit.preview import Preview
 from qi2.models.config import LoRAConfig, MMDiTConfig
 from qi2.models.lora import adapter_of, add_adapter, apply_adapter, merge, read_adapter, save_adapter
 from qi2.models.mmdit import MMDiT
 from qi2.models.mmdit_diffusers import load_mmdit
+from qi2.models.vae import VAE
 from qi2.training.checkpoints import discard
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class PhaseInputs:
-    """Folders that a phase reads: the encoded samples, the model to start from (none: random), and where checkpoints go."""
+    """Folders that a phase reads: the encoded samples, the model to start from (none: random), the VAE to look through, where checkpoints go."""
 
     encoded: Path
     start: Path | None = None
     checkpoints: Path | None = None
+    vae: Path | None = None
 
 
 def start_model(config: MMDiTConfig, start: Path | None, seed: int) -> MMDiT:
@@ -58,13 +61,20 @@ def with_adapter(model: MMDiT, lora: LoRAConfig) -> MMDiT:
     return add_adapter(model, lora) if lora.rank else model
 
 
+def preview(cfg: "Recipe", phase: PhaseConfig, data: EncodedSet, vae: Path | None) -> Preview | None:
+    """Pictures of fixed prompts of the phase's last stage, at its largest size; none without a VAE to decode them."""
+    if vae is None or not phase.stages or not cfg.engine.pictures:
+        return None
+    return Preview(VAE.load(vae), data, phase.stages[-1].stage, max(phase.stages[-1].sizes), cfg.sampler, cfg.seed)
+
+
 def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, reporter: Reporter) -> dict[str, float]:
     """Train ``name`` (pretrain, continual or sft) and write model.safetensors, config.json, metrics.json and curves.csv to ``out``."""
     phase: PhaseConfig = getattr(cfg, name)
     data = EncodedSet(inputs.encoded)
     architecture = replace(cfg.mmdit, context_width=data.prompts[0].text.shape[1])
     model = start_model(architecture, Path(phase.start) if phase.start else inputs.start, cfg.seed)
-    module = MMDiTModule(with_adapter(model, phase.lora), data, phase, name, cfg.seed)
+    module = MMDiTModule(with_adapter(model, phase.lora), data, phase, name, cfg.seed, preview(cfg, phase, data, inputs.vae))
     reporter.metrics(module.data_figures(), 0)
     with publish(out) as staging:
         reporters = Reporters(reporter, FileReporter(staging))

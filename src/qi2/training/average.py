@@ -3,6 +3,9 @@
 It is part of the module, so that it is saved, sharded and loaded like the weights themselves.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +31,16 @@ class Average(nn.Module):
         """Put the average into the network."""
         for mean, now in zip(self.values, self._of(network), strict=True):
             now.copy_(mean)
+
+    @contextmanager
+    def instead(self, network: nn.Module) -> Iterator[None]:
+        """The average in the network's place for a while."""
+        kept = [p.detach().clone() for p in self._of(network)]
+        self.give(network)
+        yield
+        with torch.no_grad():
+            for now, before in zip(self._of(network), kept, strict=True):
+                now.copy_(before)
 
     def _of(self, network: nn.Module) -> list[Tensor]:
         found = dict(network.named_parameters())

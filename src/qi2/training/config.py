@@ -41,6 +41,7 @@ class EngineConfig:
     keep: int = 2  # checkpoints
     bad_steps: int = 10  # non-finite gradients in a row that end the run
     curve_points: int = 60  # of every curve
+    pictures: int = 4  # of fixed prompts over a run, for the methods that draw
     on_change: str = "refuse"  # checkpoints of other data or parameters: refuse, restart (delete them), or accept
 
 

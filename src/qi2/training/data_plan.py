@@ -17,6 +17,7 @@ import numpy as np
 from qi2.core import rng
 from qi2.core.errors import QI2Error
 from qi2.training.interleave import Interleave
+from qi2.training.share import Share
 
 T2I, TI2I = "t2i", "ti2i"
 LONGEST_CYCLE = 1000  # steps in which the sizes have their shares
@@ -54,11 +55,10 @@ class StepPlan:
     rows: np.ndarray
     samples: np.ndarray
 
-    def part(self, rank: int, world: int) -> "StepPlan":
-        """The samples of one of ``world`` ranks: every world-th. All ranks together have the step's samples, each once."""
-        if len(self.rows) % world:
-            raise QI2Error(f"a batch of {len(self.rows)} samples at {self.size} px cannot be shared evenly by {world} ranks; choose a multiple of {world}")
-        return StepPlan(self.size, self.rows[rank::world], self.samples[rank::world])
+    def part(self, share: Share) -> "StepPlan":
+        """The samples of one share. All shares together have the step's samples, each once; QI2Error where they would not be equal."""
+        own = np.asarray(share.of(range(len(self.rows))))
+        return StepPlan(self.size, self.rows[own], self.samples[own])
 
 
 class Group:
@@ -116,7 +116,8 @@ class DataPlan:
     def __init__(self, rows: PlanRows, settings: PlanSettings, seed: int, name: str, first: int = 0) -> None:
         check(rows, settings, name)
         self.rows, self.settings, self.seed, self.name, self.first = rows, settings, seed, name, first
-        self.streams, weights = [], []
+        self.streams: list[Stream] = []
+        weights: list[float] = []
         each = zip(settings.sizes, settings.batch_sizes, settings.size_weights or [1.0] * len(settings.sizes), strict=True)
         for size, batch, weight in each:
             whole = Stream(rows, size, batch, settings, seed, name)

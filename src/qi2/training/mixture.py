@@ -12,6 +12,7 @@ from qi2.models.mmdit import MMDiT
 from qi2.objectives.flow_matching import flow_matching_losses
 from qi2.training.data_plan import DataPlan, PlanSettings
 from qi2.training.encoded import EncodedSet, Sample
+from qi2.training.share import WHOLE, Share
 
 
 @dataclass
@@ -43,9 +44,9 @@ class Mixture:
         self.data, self.seed, self.name = data, seed, name
         self.plan = DataPlan(data.plan_rows(stage, settings.sizes, settings.ti2i_share), settings, seed, f"{name}/{stage}", first)
 
-    def part(self, step: int, dropout: float = 0.0, rank: int = 0, world: int = 1) -> Part:
-        """The samples of a step that one of ``world`` ranks trains on; no others are read."""
-        own = self.plan.step(step).part(rank, world)
+    def part(self, step: int, dropout: float = 0.0, share: Share = WHOLE) -> Part:
+        """A step's samples, or a share of them; no others are read."""
+        own = self.plan.step(step).part(share)
         samples, drop = [], []
         for row, number in zip(own.rows.tolist(), own.samples.tolist(), strict=True):
             draw = rng.numpy_rng(self.seed, f"{self.name}/sample", number)
@@ -82,12 +83,6 @@ def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised
     """Flow-matching loss of every real sample (B,)."""
     prefix = model.encode_condition(data.condition(part.samples, part.drop))
     return flow_matching_losses(model(noised.x_t, noised.t, prefix), noised.x0, noised.noise)
-
-
-def by_task(part: Part, losses: Tensor) -> dict[str, Tensor]:
-    """Mean loss of each task that the part has."""
-    tasks = np.array(part.tasks)
-    return {str(task): losses.detach()[torch.from_numpy(tasks == task).to(losses.device)].mean() for task in np.unique(tasks)}
 
 
 def in_blocks(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Run(pl.Callback):
         self.progress = Progress(self.label, module.total_steps).__enter__()
         self.progress.done = module.steps_done
         self.every = max(1, module.total_steps // max(module.engine.curve_points, 1))
+        self.look = max(1, module.total_steps // max(module.engine.pictures, 1))
         module.speed.figures()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -56,6 +58,8 @@ class Run(pl.Callback):
         self.progress.update(1, **module.tally.latest)
         if module.steps_done % self.every == 0 or module.steps_done == module.total_steps:
             self._point(module)
+        if module.steps_done % self.look == 0 or module.steps_done == module.total_steps:
+            self._look(module)
         stop, due = self._agreed(trainer, self.interrupt.asked, self._due(module))
         if self.folder is not None and (due or stop or module.steps_done == module.total_steps):
             self.save(trainer, module)
@@ -70,6 +74,13 @@ class Run(pl.Callback):
             values |= {f"train/not_finite{ending}": float(guard.bad), f"train/spikes{ending}": float(guard.spikes)}
         module.tally.clear()
         self.reporter.metrics(values | module.speed.figures(), module.steps_done)
+
+    def _look(self, module: StepModule) -> None:
+        """A picture of what the network makes of its fixed inputs, by its average where it has one."""
+        with module.average.instead(module.network) if module.average is not None else nullcontext():
+            picture = module.picture() if module.engine.pictures else None
+        if picture is not None:
+            self.reporter.image("samples/fixed", picture, module.steps_done)
 
     def _due(self, module: StepModule) -> bool:
         """Whether it is time for a checkpoint."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -63,6 +64,10 @@ class StepModule(pl.LightningModule):
     def names(self, batch: Any) -> list[str]:
         """Of the batch's samples, to say which ones broke a run."""
         return []
+
+    def picture(self) -> Image.Image | None:
+        """What the network makes of fixed inputs now, to look at; None where there is nothing to see. It must draw from streams of its own."""
+        return None
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint must agree on with the run that it continues, e.g. the data's version."""
