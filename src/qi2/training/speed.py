@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,19 +51,22 @@ class Speed:
 
 
 class Feed:
-    """A loader whose delays are counted."""
+    """A loader whose next batch is made while the current one is trained on, and whose delays are counted."""
 
     def __init__(self, loader: Any, speed: Speed) -> None:
         self.loader, self.speed = loader, speed
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self.loader)
-        while True:
-            with self.speed.waiting():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+        with ThreadPoolExecutor(1, "feed") as thread:
+            ahead = thread.submit(next, batches, None)
+            while True:
+                with self.speed.waiting():
+                    batch = ahead.result()
+                if batch is None:
+                    return
+                ahead = thread.submit(next, batches, None)
+                yield batch
 
 
 def memory_gib() -> float:
