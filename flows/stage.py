@@ -9,10 +9,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -22,12 +24,13 @@ from flows import memory, slots
 from flows.dag import BUSY, Dag
 from tasks import settings, tracking
 from tasks.jsonl import Follower, append
-from tasks.stage import EVENTS, FLOW_PID, events_folder
+from tasks.stage import EVENTS, FLOW_PID, STOPPING, events_folder
 
 TICK_S, FORWARD_S = 2.0, 4.0
-BUSY_TRIES, KILLED_TRIES = 60, 3
+BUSY_TRIES = 60
+TRIES = max(BUSY_TRIES, settings.killed_tries())
 PROGRESS_LINE = re.compile(r"\d+% \d+/\d+ ")
-KILLED = re.compile(r"exited with (-\d+|137|143)\b")
+KILLED = re.compile(r"exited with (-\d+|75|137|143)\b")  # 75: told to stop, and saved
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def _worth_another_try(_task: Any, run: Any, state: Any) -> bool:
     return isinstance(error, StageFailed) and run.run_count < error.tries
 
 
-@task(retries=BUSY_TRIES, retry_delay_seconds=10, retry_condition_fn=_worth_another_try, cache_policy=NO_CACHE, persist_result=False)
+@task(retries=TRIES, retry_delay_seconds=10, retry_condition_fn=_worth_another_try, cache_policy=NO_CACHE, persist_result=False)
 def run_stage(stage: str, scale: str, journey: str, flow_run_id: str, progress: str, slots_taken: int, force: bool = False) -> StageRecord:
     """Bring one stage up to date and return its record. Raises StageFailed with the end of its log."""
     started = time.time()
@@ -109,7 +112,7 @@ class _Work:
         try:
             self._watch(child)
         finally:
-            _end(child)
+            end_group(child, self.events / STOPPING)
             reader.join(timeout=5)
         self._forward()
         if child.returncode != 0:
@@ -173,7 +176,7 @@ class _Work:
         killed = KILLED.search(text) is not None or code < 0
         busy = any(sign in text for sign in BUSY)
         advice = "It was killed, perhaps for want of memory; a new try continues from its last checkpoint." if killed else ""
-        tries = BUSY_TRIES if busy else KILLED_TRIES if killed else 1
+        tries = BUSY_TRIES if busy else settings.killed_tries() if killed else 1
         return StageFailed(f"Stage {self.stage}@{self.scale} failed. {advice}\n{text}", tries)
 
 
@@ -184,15 +187,37 @@ def stage_environment(progress: Path, stage: str) -> dict[str, str]:
     return {**settings.environment(), **own, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    """Stop what is left of a stage whose flow was cancelled or failed."""
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+def end_group(child: subprocess.Popen[str], told: Path) -> None:
+    """Stop what is left of a stage that was cancelled, that failed, or whose DVC was killed, and return when all of it is gone.
+
+    DVC dies at once, the stage finishes its step and saves: it is waited for up to the grace time, so that no retry starts beside it. ``told`` is a file
+    that says to the stage's own watch that it has had its signal: a second one would cut the saving short.
+    """
+    left = _members(child.pid)
+    if left:
+        told.parent.mkdir(parents=True, exist_ok=True)
+        told.touch()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + settings.grace_s()
+    while left and time.monotonic() < deadline:
+        child.poll()
+        time.sleep(0.2)
+        left = _members(child.pid)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    child.wait()
+
+
+def _members(group: int) -> list[psutil.Process]:
+    """The processes of a group that work; dead ones that nobody asks for, as in many containers, do not count."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def remember(record: StageRecord) -> None:

@@ -3,6 +3,7 @@
 `tasks.tracking.Forwarder` passes them on: in the flow's process while the stage runs, or at the end of a stage run by hand.
 """
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,14 +25,15 @@ class EventReporter:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "files").mkdir(parents=True)
         self._count = 0
+        self._said: list[dict[str, Any]] = []
 
     def open(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
         """First event: what the run is called, its tags and flat parameters."""
-        self._append("open", name=name, tags=dict(tags), params=dict(params))
+        jsonl.append(self.folder / FILE, kind="open", name=name, tags=dict(tags), params=dict(params))
 
     def close(self, status: str, values: Mapping[str, float]) -> None:
         """Last event: FINISHED or FAILED, and the stage's final metrics."""
-        self._append("close", status=status, values=dict(values))
+        jsonl.append(self.folder / FILE, kind="close", status=status, values=dict(values))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         self._append("metrics", values={name: float(value) for name, value in values.items()}, step=int(step))
@@ -54,5 +56,23 @@ class EventReporter:
         self._count += 1
         return self.folder / "files" / f"{self._count:05d}{ending}"
 
+    def state(self) -> dict[str, bytes]:
+        """Every event since the first, and the pictures and files that they name."""
+        said = [{**event, "path": Path(event["path"]).relative_to(self.folder).as_posix()} if "path" in event else event for event in self._said]
+        files = {event["path"]: (self.folder / event["path"]).read_bytes() for event in said if "path" in event}
+        return {"events.json": json.dumps(said).encode(), **files}
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """Say again what a killed try had said, with its times. What this try has said so far is the beginning of it: a follower may have read that."""
+        before = json.loads(state.get("events.json", b"[]"))
+        for name, data in state.items():
+            if name != "events.json":
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.folder / name).write_bytes(data)
+        for event in before[len(self._said) :]:
+            place = {"path": str(self.folder / event["path"])} if "path" in event else {}
+            self._said.append(jsonl.append(self.folder / FILE, **event | place))
+        self._count = len([event for event in self._said if "path" in event])
+
     def _append(self, kind: str, **values: Any) -> None:
-        jsonl.append(self.folder / FILE, kind=kind, **values)
+        self._said.append(jsonl.append(self.folder / FILE, kind=kind, **values))

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 
-def append(path: Path, /, **values: Any) -> None:
-    """Add one line, stamped with the time in seconds since the epoch."""
+def append(path: Path, /, **values: Any) -> dict[str, Any]:
+    """Add one line, stamped with the time in seconds since the epoch (unless ``values`` has one), and return it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    line = {"time": time.time(), **values}
     with open(path, "a") as handle:
-        handle.write(json.dumps({"time": time.time(), **values}) + "\n")
+        handle.write(json.dumps(line) + "\n")
+    return line
 
 
 class Follower:

@@ -45,6 +45,16 @@ def mlflow_store() -> str:
     return f"sqlite:///{STATE / 'mlflow' / 'mlflow.db'}"
 
 
+def grace_s() -> float:
+    """Seconds that a stage which was told to stop has for finishing its step and saving: QI2_GRACE_S, else 120."""
+    return float(os.environ.get("QI2_GRACE_S", "120"))
+
+
+def killed_tries() -> int:
+    """How often a stage is tried that is killed each time: QI2_KILLED_TRIES, else 3."""
+    return int(os.environ.get("QI2_KILLED_TRIES", "3"))
+
+
 def runs_folder(scale: str) -> Path:
     """Results of one scale, relative to the project root."""
     return Path("runs") / scale

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -18,8 +19,8 @@ import psutil
 import yaml
 
 from qi2.config import flatten
-from qi2.core.errors import QI2Error
-from qi2.core.publish import MANIFEST, file_sha256
+from qi2.core.errors import Interrupted, QI2Error
+from qi2.core.publish import MANIFEST, file_sha256, write_file
 from qi2.core.timing import Timer
 from qi2.evaluation.summary import revision
 from qi2.recipe import Recipe
@@ -28,6 +29,7 @@ from tasks.events import EventReporter
 from tasks.jsonl import append
 
 EVENTS, FLOW_PID, FLOW_RUN = "QI2_EVENTS", "QI2_FLOW_PID", "PREFECT__FLOW_RUN_ID"
+STOPPING = "stopping"  # a file among the events: the flow has told the stage to stop
 
 
 def events_folder(scale: str, stage: str) -> Path:
@@ -37,7 +39,7 @@ def events_folder(scale: str, stage: str) -> Path:
 
 def run(stage: str, scale: str) -> None:
     """Run ``stage``; its timings are appended to ``runs/SCALE/timings.jsonl`` and its events forwarded unless a flow does that."""
-    _end_with_flow()
+    _end_with_flow(events_folder(scale, stage) / STOPPING)
     timer, started = Timer(), psutil.Process().create_time()
     runs, recipe, entry = settings.runs_folder(scale), config.read(scale), _definition(stage, scale)
     module = importlib.import_module(f"tasks.{stage}")
@@ -53,6 +55,9 @@ def run(stage: str, scale: str) -> None:
         with timer.section("evaluate" if stage == "evaluate" else "compute"):
             module.run(_Declared(recipe, stage, set(_sections(entry))), runs, out, reporter)
         status = "FINISHED"
+    except Interrupted:
+        status = "KILLED"
+        raise
     finally:
         values = _publish_figures(runs, stage, out) if status == "FINISHED" else {}
         reporter.close(status, {f"final/{name}": value for name, value in values.items()})
@@ -131,7 +136,7 @@ def _discard_foreign_checkpoints(folder: Path, key: str) -> None:
         print(f"{folder}: left by a run with other inputs or parameters; starting anew", file=sys.stderr)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(key)
+    write_file(mark, key.encode())
 
 
 def _tags(stage: str, scale: str, seed: int, entry: Mapping[str, Any]) -> dict[str, str]:
@@ -179,8 +184,12 @@ def _record(runs: Path, stage: str, started: float, timer: Timer) -> None:
     append(runs / "timings.jsonl", stage=stage, **facts, started=started, finished=finished)
 
 
-def _end_with_flow() -> None:
-    """End this process when the flow that started it is gone, so that a killed flow leaves nothing that trains on."""
+def _end_with_flow(told: Path) -> None:
+    """Stop this process when the flow that started it is gone, so that a killed flow leaves nothing that trains on.
+
+    It gets what a flow that lives sends, a SIGTERM, on which training finishes its step and saves; no second one where ``told`` says that it had its
+    first. What still works after the grace time is ended by force.
+    """
     if FLOW_PID not in os.environ:
         return
     flow = int(os.environ[FLOW_PID])
@@ -188,6 +197,9 @@ def _end_with_flow() -> None:
     def watch() -> None:
         while _lives(flow):
             time.sleep(2)
+        if not told.exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(settings.grace_s())
         os._exit(143)
 
     threading.Thread(target=watch, daemon=True).start()
