@@ -89,10 +89,11 @@ def test_resume_after_kill_gives_same_weights(tmp_path, ema, workers):
 
 @pytest.mark.parametrize("at", range(1, 12))
 def test_resume_from_every_position_gives_same_weights_and_curves(tmp_path, at):
-    whole = train(Regression(12), reporter=FileReporter(tmp_path / "whole"))
+    whole = train(Regression(12), reporter=FileReporter(tmp_path / "whole"), engine=PLAIN)
     with pytest.raises(Interrupted, match=f"after step {at} of 12"):
-        train(Regression(12, {at - 1: stop}), tmp_path / "checkpoints", PLAIN)
-    resumed = train(Regression(12), tmp_path / "checkpoints", PLAIN)
+        train(Regression(12, {at - 1: stop}), tmp_path / "checkpoints", PLAIN, reporter=FileReporter(tmp_path / "stopped"))
+    resumed = train(Regression(12), tmp_path / "checkpoints", PLAIN, reporter=FileReporter(tmp_path / "resumed"))
+    assert (tmp_path / "resumed" / "curves.csv").read_bytes() == (tmp_path / "whole" / "curves.csv").read_bytes()
     assert torch.equal(weights(whole), weights(resumed))
 
 

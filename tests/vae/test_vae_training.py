@@ -155,15 +155,13 @@ def test_training_aligns_and_then_freezes_the_encoder(images: TrainingImages) ->
     first = {name: p.detach().clone() for name, p in module.vae.named_parameters()}
     frozen: dict[str, torch.Tensor] = {}
 
-    def keep_at_the_switch(step: int) -> torch.Tensor:
-        if step == module.encoder_steps + 1:  # fetched one step ahead
+    def keep_at_the_switch(*_: Any) -> None:
+        if module.steps_done == module.encoder_steps:
             frozen.update({name: p.detach().clone() for name, p in module.vae.named_parameters()})
-        return images.batch(step)
 
-    module.images = SimpleNamespace(batch=keep_at_the_switch)
-    module.prefetch = False  # another process would not see the weights
+    module.on_train_batch_end = keep_at_the_switch  # type: ignore[method-assign]
     curves = FileReporter(folder_of(images) / "curves")
-    fit(module, "vae", curves, engine=EngineConfig(dry_run=False))
+    fit(module, "vae", curves)
     rows = [line.split(",") for line in (curves.folder / "curves.csv").read_text().splitlines()]
     distance = [float(value) for _, name, value in rows[1:] if name == "vae/distance"]
     assert distance[module.encoder_steps - 1] < 0.7 * distance[0]

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+VOLATILE = "speed/"  # prefix of the figures that no two runs share
+
+
 class Reporter(Protocol):
     """A sink for what a stage has to say. Metric and image keys are ``prefix/name``; ``step`` is the optimiser step.
 
@@ -52,7 +55,7 @@ class NullReporter:
 
 
 class FileReporter(NullReporter):
-    """Writes ``curves.csv`` (step, name, value) and ``images/KEY@STEP.png`` into a folder."""
+    """Writes ``curves.csv`` (step, name, value) and ``images/KEY@STEP.png`` into a folder, whose bytes are the same in every run: times and rates stay out."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -66,7 +69,7 @@ class FileReporter(NullReporter):
             writer = csv.writer(handle)
             if new:
                 writer.writerow(["step", "name", "value"])
-            writer.writerows([step, name, float(value)] for name, value in values.items())
+            writer.writerows([step, name, float(value)] for name, value in values.items() if not name.startswith(VOLATILE))
 
     def image(self, key: str, image: "Image", step: int) -> None:
         image.save(self._path(f"images/{key.replace('/', '_')}@{step}.png"))

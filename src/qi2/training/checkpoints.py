@@ -17,8 +17,9 @@ import lightning.pytorch as pl
 from qi2.config import flatten
 from qi2.core.errors import QI2Error
 from qi2.core.publish import newest_valid, publish
+from qi2.core.reporter import Reporter
 
-STATE, FACTS = "state.ckpt", "facts.json"
+STATE, FACTS, REPORTER = "state.ckpt", "facts.json", "reporter"
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +33,7 @@ def newest(root: Path) -> Path | None:
     return newest_valid(reversed(steps(root)))
 
 
-def save(trainer: pl.Trainer, root: Path, step: int, facts: Mapping[str, Any], keep: int) -> None:
+def save(trainer: pl.Trainer, root: Path, step: int, facts: Mapping[str, Any], reporter: Reporter, keep: int) -> None:
     """Publish the checkpoint of a step and delete all but the ``keep`` newest; every process must call this."""
     target = root / f"step-{step:08d}"
     if not trainer.is_global_zero:
@@ -42,11 +43,21 @@ def save(trainer: pl.Trainer, root: Path, step: int, facts: Mapping[str, Any], k
         return
     with publish(target) as staging:
         (staging / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
+        for name, data in reporter.state().items():
+            path = staging / REPORTER / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
         trainer.strategy.barrier()
         trainer.save_checkpoint(staging / STATE, weights_only=False)
         trainer.strategy.barrier()
     for old in steps(root)[keep:]:
         shutil.rmtree(old)
+
+
+def reported(folder: Path) -> dict[str, bytes]:
+    """What the reporter had said until a checkpoint."""
+    root = folder / REPORTER
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:

@@ -44,6 +44,8 @@ def fit(module: StepModule, label: str, reporter: Reporter, *, engine: EngineCon
 def _train(module: StepModule, label: str, reporter: Reporter, folder: Path | None, local: int) -> None:
     facts = {"steps": module.total_steps, "ema": module.ema, "strategy": module.engine.strategy, "precision": module.engine.precision, **module.facts()}
     last = _start(folder, facts, module.engine.on_change)
+    if last is not None:
+        reporter.restore(saved.reported(last))
     run = Run(label, reporter, folder, facts)
     trainer = _trainer(module, run, local)
     try:

@@ -104,7 +104,7 @@ class Run(pl.Callback):
             return
         start = time.monotonic()
         with module.speed.saving():
-            checkpoints.save(trainer, self.folder, module.steps_done, self.facts, module.engine.keep)
+            checkpoints.save(trainer, self.folder, module.steps_done, self.facts, self.reporter, module.engine.keep)
         self.saved_step, self.saved_at = module.steps_done, time.monotonic()
         self.save_took = self.saved_at - start
 
