@@ -151,7 +151,7 @@ def test_checkpointing_gives_the_same_gradients():
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize("switch", ["places", "image_shortcut"])
+@pytest.mark.parametrize("switch", ["places", "image_shortcut", "copy_head"])
 def test_switches_keep_a_sample_independent_of_its_batch_and_change_the_result(switch):
     plain, model = random_model(), random_model(replace(CONFIG, **{switch: True}))
     model.load_state_dict(plain.state_dict(), strict=False)

@@ -32,6 +32,7 @@ class MMDiTConfig:
     shared_modulation: bool = True  # one projection of the time for all blocks; else one per block
     places: bool = False  # ours: image tokens also carry their row and column as sines, from which a small model learns placement sooner
     image_shortcut: bool = False  # ours: latents of the last reference also enter the target tokens at the same place
+    copy_head: bool = False  # ours: target tokens may repeat reference tokens as they are (`qi2.models.copying`)
     checkpointing: bool = False  # recompute each block's activations in the backward pass: less memory for a third more work
     compile: bool = False  # torch.compile the blocks: pays on a GPU; on a CPU 1.15 times the speed for a minute of compiling
     kernel: str = "auto"  # of attention: see `qi2.models.attention`
@@ -40,6 +41,8 @@ class MMDiTConfig:
         """Raise QI2Error where the numbers do not fit together."""
         if self.width % self.heads or sum(self.rope_axes) != self.width // self.heads or any(d % 2 for d in self.rope_axes):
             raise QI2Error(f"mmdit.rope_axes {self.rope_axes} must be even and sum to width / heads = {self.width / self.heads:g}; change one of them")
+        if self.copy_head and (self.attention != "block_causal" or not self.condition_at_zero):
+            raise QI2Error("mmdit.copy_head reads a condition that knows neither time nor target; set attention: block_causal and condition_at_zero: true")
         if self.attention not in ATTENTIONS:
             raise QI2Error(f"mmdit.attention is {self.attention!r}; choose {' or '.join(ATTENTIONS)}")
         if self.kernel not in KERNELS:

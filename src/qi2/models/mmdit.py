@@ -19,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from qi2.models import rope
 from qi2.models.attention import KeysValues, Sight
 from qi2.models.config import MMDiTConfig
+from qi2.models.copying import CopyHead, compose
 from qi2.models.mmdit_blocks import Block, Modulation, TextProjection, TimestepEmbedding, scaled_layer_norm
 from qi2.models.ragged import Ragged
-from qi2.models.sequence import Condition, Prefix, Targets
+from qi2.models.sequence import Condition, Copyable, Prefix, Targets
 from qi2.models.storage import load_network, save_network
 
 ORIGIN = "diffusers.json"
@@ -50,6 +51,8 @@ class MMDiT(nn.Module):
             nn.init.zeros_(self.source_in.weight)
         if config.places:
             self.place_in = nn.Linear(4 * rope.PLACE_WAVES, width, bias=False)
+        if config.copy_head:
+            self.copy_head = CopyHead(width, config.heads)
         self.freqs = rope.frequencies(config.rope_axes, config.rope_theta)
         self._start_quietly()
 
@@ -88,11 +91,21 @@ class MMDiT(nn.Module):
             x, k, v = self._run(block, x, modulation, rotation, sight)
             prefix.keys.append(ragged.pad(k))
             prefix.values.append(ragged.pad(v))
+        if self.config.copy_head and len(condition.latents):
+            prefix.copyable = self._copyable(x, condition, rotation)
         last = cast(Block, self.blocks[-1])  # nothing reads what it would make of the condition, beyond keys and values
         k, v = last.keys_values(x, modulations[-1], rotation)
         prefix.keys.append(ragged.pad(k))
         prefix.values.append(ragged.pad(v))
         return prefix
+
+    def _copyable(self, x: Tensor, condition: Condition, rotation: Tensor) -> Copyable:
+        ragged, device = condition.ragged, x.device
+        nothing = condition.latents.new_zeros(len(condition.text), condition.latents.shape[1])
+        latents = torch.cat([nothing, condition.latents])[condition.order]
+        keys = self.copy_head.keys(scaled_layer_norm(x, x.new_ones(x.shape[-1]), self.config.eps), rotation)
+        present = ragged.pad(ragged.tokens(condition.is_image)) & ragged.valid
+        return Copyable(ragged.pad(ragged.tokens(latents)).to(x), ragged.pad(keys), present.to(device))
 
     def _embed_condition(self, condition: Condition, positions: Tensor) -> Tensor:
         weight = self.proj_out.weight
@@ -110,6 +123,17 @@ class MMDiT(nn.Module):
 
         x_t: (B, 64, h, w), or a list of (64, h, w) of any sizes; the velocity has the same form, in the dtype of x_t.
         """
+        targets = Targets(x_t)
+        drawn, choice = self.predict(x_t, t, prefix)
+        if choice is None or prefix.copyable is None:
+            return targets.images(drawn.to(x_t[0].dtype))
+        own = targets.ragged
+        noisy = own.pad(targets.tokens(x_t).to(drawn))
+        v = compose(own.pad(drawn), noisy, t, choice.detach(), prefix.copyable.latents)  # the head learns from its own loss alone
+        return targets.images(own.unpad(v).to(x_t[0].dtype))
+
+    def predict(self, x_t: Tensor | list[Tensor], t: Tensor, prefix: Prefix) -> tuple[Tensor, Tensor | None]:
+        """What `forward` is made of: the drawn velocity as tokens (..., 64) and, where references may be copied, the `CopyHead`'s choice."""
         targets, weight = Targets(x_t), self.proj_out.weight
         positions = targets.positions(prefix.target_start)
         x = self.img_in(targets.tokens(x_t).to(weight))
@@ -120,7 +144,11 @@ class MMDiT(nn.Module):
         embedding = self._embed_time(t)
         x = (self._over_cache if self.caches else self._joint)(x, positions, embedding, targets.ragged, prefix)
         scale = targets.ragged.spread(1 + self.norm_out(embedding))
-        return targets.images(self.proj_out(scaled_layer_norm(x, scale, self.config.eps)).to(x_t[0].dtype))
+        x = scaled_layer_norm(x, scale, self.config.eps)
+        if not self.config.copy_head or prefix.copyable is None:
+            return self.proj_out(x), None
+        own = targets.ragged
+        return self.proj_out(x), self.copy_head(own.pad(x), own.pad(self._rotation(positions)), prefix.copyable)
 
     def _over_cache(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix) -> Tensor:
         """The target through all blocks, beside the condition's keys and values."""

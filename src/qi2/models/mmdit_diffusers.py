@@ -80,7 +80,7 @@ def config_to_diffusers(config: MMDiTConfig) -> dict[str, Any]:
     """Their config.json of our config. Raises QI2Error that names what their class cannot express."""
     ours_alone = {
         "attention": config.attention == "block_causal", "gates": config.gates, "shared_modulation": config.shared_modulation,
-        "places": not config.places, "image_shortcut": not config.image_shortcut, "rope_theta": config.rope_theta == 10000.0,
+        "places": not config.places, "image_shortcut": not config.image_shortcut, "copy_head": not config.copy_head, "rope_theta": config.rope_theta == 10000.0,
         "mlp_ratio": config.mlp_ratio == int(config.mlp_ratio),
     }  # fmt: skip
     if odd := [f"mmdit.{name}={getattr(config, name)}" for name, fits in ours_alone.items() if not fits]:

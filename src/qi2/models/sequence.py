@@ -48,6 +48,23 @@ class Condition:
 
 
 @dataclass
+class Copyable:
+    """Reference tokens of a batch: latents (B, L, 64), rotated keys (B, L, heads, d), and which of the L places hold one (B, L)."""
+
+    latents: Tensor
+    keys: Tensor
+    present: Tensor
+
+    def nothing(self, batch: int) -> "Copyable":
+        """As many samples without references."""
+        return Copyable(*(x.new_zeros(batch, 1, *x.shape[2:]) for x in (self.latents, self.keys, self.present)))
+
+    def repeat(self, n: int) -> "Copyable":
+        """Each sample n times in a row."""
+        return Copyable(*(x.repeat_interleave(n, dim=0) for x in (self.latents, self.keys, self.present)))
+
+
+@dataclass
 class Prefix:
     """What the target reads of the condition: keys and values at every layer, each (B, L, heads, d).
 
@@ -63,6 +80,7 @@ class Prefix:
     tokens: Tensor | None = None
     positions: Tensor | None = None
     until: Tensor | None = None
+    copyable: Copyable | None = None
 
     def repeat(self, n: int) -> "Prefix":
         """Each sample n times in a row: several targets share one condition."""
@@ -80,6 +98,7 @@ class Prefix:
             tokens=again(self.tokens),
             positions=again(self.positions),
             until=again(self.until),
+            copyable=None if self.copyable is None else self.copyable.repeat(n),
         )
 
     @staticmethod
@@ -98,12 +117,21 @@ class Prefix:
             tokens=both(first.tokens, second.tokens),
             positions=both(first.positions, second.positions),
             until=both(first.until, second.until),
+            copyable=_both_copyable(first, second),
         )
 
     @cached_property
     def has_sources(self) -> bool:
         """Whether any sample has a reference image."""
         return any(source is not None for source in self.sources)
+
+
+def _both_copyable(first: Prefix, second: Prefix) -> Copyable | None:
+    known = first.copyable or second.copyable
+    if known is None:
+        return None
+    a, b = (p.copyable or known.nothing(len(p.ragged.lengths)) for p in (first, second))
+    return Copyable(_stack(a.latents, b.latents), _stack(a.keys, b.keys), _stack(a.present, b.present))
 
 
 def _stack(a: Tensor, b: Tensor) -> Tensor:
