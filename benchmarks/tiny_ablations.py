@@ -52,7 +52,7 @@ def train(recipe: Any, runs: Path, until: str) -> tuple[Any, dict[str, float]]:
     for name in PHASES[: PHASES.index(until) + 1]:
         phase, start = getattr(recipe, name), time.process_time()
         module = MMDiTModule(model, data, phase, name, recipe.seed)
-        fit(module, name, NullReporter(), clip=phase.optimizer.clip, ema=phase.ema)
+        fit(module, name, NullReporter(), ema=phase.ema)
         model, seconds[name] = module.model, round(time.process_time() - start, 1)
     return model.eval(), seconds
 

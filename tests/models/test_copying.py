@@ -12,7 +12,7 @@ from qi2.models.copying import NEVER, compose
 from qi2.models.mmdit import MMDiT
 from qi2.models.sampler import Guided, sample
 from qi2.models.sequence import Prefix, collate
-from qi2.objectives.copying import copying_loss
+from qi2.objectives.copying import copying_losses
 from tests.models.test_mmdit import CONFIG, latents, prompt, random_model
 
 COPYING = replace(CONFIG, copy_head=True, image_shortcut=True, places=True)
@@ -55,7 +55,8 @@ def test_training_on_random_pictures_teaches_to_copy_others():
     for _ in range(60):
         x0, prefix = batch(16)
         noise, t = torch.randn_like(x0), torch.rand(len(x0))
-        loss = copying_loss(*model.predict(flow.interpolate(x0, noise, t), t, prefix), x0, noise, prefix.copyable)
+        tokens, valid = [x.flatten(2).transpose(1, 2) for x in (x0, noise)], torch.ones(len(x0), 4, dtype=torch.bool)
+        loss = copying_losses(*model.predict(flow.interpolate(x0, noise, t), t, prefix), *tokens, prefix.copyable, valid).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,5 +1,6 @@
 """Batches of both tasks: each sample's loss is what it would be alone, and its randomness is its own."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,3 +69,14 @@ def test_dropout_has_its_rate_and_is_the_samples_own(small_world: Any) -> None:
     drops = [drop for step in range(120) for drop in own.part(step, 0.1).drop]
     assert np.mean(drops) == pytest.approx(0.1, abs=0.03)
     assert own.part(7, 0.1).drop == mixture(small_world, 16).part(7, 0.1).drop
+
+
+def test_a_copying_model_has_the_same_losses_in_a_mixed_batch(small_world: Any) -> None:
+    own, trained = mixture(small_world), MMDiT.load(small_world.model)
+    model = MMDiT(replace(trained.config, copy_head=True))
+    model.load_state_dict(trained.state_dict(), strict=False)
+    part = own.part(0)
+    mixed = losses(model, own, part)
+    for alone in part.alike():
+        places = [part.numbers.tolist().index(number) for number in alone.numbers]
+        torch.testing.assert_close(losses(model, own, alone), mixed[places])

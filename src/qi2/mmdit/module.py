@@ -113,7 +113,7 @@ class MMDiTModule(StepModule):
 
     def parts(self) -> list[tuple[nn.Module, list[str]]]:
         blocks: list[tuple[nn.Module, list[str]]] = [(block, ["keys_values"]) for block in self.model.blocks]
-        return [*blocks, (self.model, ["encode_condition"])]
+        return [*blocks, (self.model, ["encode_condition", "predict"])]
 
     def configure_optimizers(self) -> Any:
         return self.scheduled(self.model, self.phase.optimizer, in_blocks)

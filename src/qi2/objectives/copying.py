@@ -13,18 +13,19 @@ DRAWN = 8.0  # how much more a token to be drawn counts for the head: to draw wh
 REPEATED = 0.1  # weight of the velocity of tokens that are to be repeated: it is hardly used
 
 
-def copying_loss(drawn: Tensor, choice: Tensor, x0: Tensor, noise: Tensor, copyable: Copyable) -> Tensor:
-    """Weighted mean squared error of the drawn velocity plus the head's negative log-likelihood; a scalar.
+def copying_losses(drawn: Tensor, choice: Tensor, x0: Tensor, noise: Tensor, copyable: Copyable, valid: Tensor) -> Tensor:
+    """Each sample's weighted mean squared error of the drawn velocity plus the head's negative log-likelihood, (B,).
 
-    drawn (B, N, 64): velocity, and choice (B, N, 1 + L), as `MMDiT.predict` gives them; x0, noise: (B, 64, h, w).
+    drawn (B, N, 64): velocity, and choice (B, N, 1 + L), as `MMDiT.predict` gives them; x0, noise: (B, N, 64). valid (B, N): where there
+    is a token. A sample without references has the loss of plain flow matching.
     """
-    x0, noise = (x.flatten(2).transpose(1, 2) for x in (x0, noise))
     right = repeated(x0, copyable)
     repeats = right.any(dim=-1)
     error = (drawn - flow.velocity(x0, noise)).square().mean(dim=-1)
-    weight = torch.where(repeats, REPEATED, 1.0)
+    weight = torch.where(repeats, REPEATED, 1.0) * valid
     missed = -choice.masked_fill(~torch.cat([~repeats[..., None], right], dim=-1), NEVER).logsumexp(dim=-1)
-    return (error * weight).sum() / weight.sum() + HEAD * (missed * torch.where(repeats, 1.0, DRAWN)).mean()
+    head = (missed * torch.where(repeats, 1.0, DRAWN) * valid).sum(dim=1) / valid.sum(dim=1)
+    return (error * weight).sum(dim=1) / weight.sum(dim=1) + HEAD * head
 
 
 def repeated(x0: Tensor, copyable: Copyable) -> Tensor:

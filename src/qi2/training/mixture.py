@@ -9,6 +9,8 @@ from torch import Tensor
 from qi2.core import rng
 from qi2.models import flow
 from qi2.models.mmdit import MMDiT
+from qi2.models.sequence import Targets
+from qi2.objectives.copying import copying_losses
 from qi2.objectives.flow_matching import flow_matching_losses
 from qi2.training.data_plan import DataPlan, PlanSettings
 from qi2.training.encoded import EncodedSet, Sample
@@ -82,7 +84,14 @@ def add_noise(part: Part, mean: float, std: float, seed: int, purpose: str, devi
 def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised) -> Tensor:
     """Flow-matching loss of every real sample (B,)."""
     prefix = model.encode_condition(data.condition(part.samples, part.drop))
-    return flow_matching_losses(model(noised.x_t, noised.t, prefix), noised.x0, noised.noise)
+    if prefix.copyable is None:
+        return flow_matching_losses(model(noised.x_t, noised.t, prefix), noised.x0, noised.noise)
+    drawn, choice = model.predict(noised.x_t, noised.t, prefix)
+    assert choice is not None
+    targets = Targets(noised.x_t)
+    own = targets.ragged
+    x0, noise = (own.pad(targets.tokens(x)).to(drawn) for x in (noised.x0, noised.noise))
+    return copying_losses(own.pad(drawn), choice, x0, noise, prefix.copyable, own.valid.to(drawn.device))
 
 
 def in_blocks(name: str) -> bool:
