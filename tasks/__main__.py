@@ -5,7 +5,7 @@ import os
 import sys
 
 from qi2.core.errors import Interrupted, QI2Error
-from tasks import settings
+from tasks import launch, settings
 
 INTERRUPTED = os.EX_TEMPFAIL  # 75: told to stop; the same command goes on
 AFTER = {"gate": "checks", "promote": "promote", "report": "report", "nightly": "nightly"}
@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("stage", help=f"a stage of dvc.yaml, or one of {', '.join(AFTER)}")
     parser.add_argument("--scale", default="tiny", choices=settings.SCALES)
     given = parser.parse_args(arguments)
+    launch.through_launcher(given.stage, sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(given.stage, given.scale)
     except Interrupted as error:

@@ -20,11 +20,13 @@ import yaml
 
 from qi2.config import flatten
 from qi2.core.errors import Interrupted, QI2Error
-from qi2.core.publish import MANIFEST, file_sha256, write_file
+from qi2.core.publish import MANIFEST, file_sha256
+from qi2.core.ranks import is_main
+from qi2.core.reporter import NullReporter
 from qi2.core.timing import Timer
 from qi2.evaluation.summary import revision
 from qi2.recipe import Recipe
-from tasks import config, settings
+from tasks import config, origin, settings
 from tasks.events import EventReporter
 from tasks.jsonl import append
 
@@ -46,14 +48,18 @@ def run(stage: str, scale: str) -> None:
     if "threads" in _sections(entry):
         _use_threads(own_threads(recipe, stage))
     out = runs / module.OUT
-    _discard_foreign_checkpoints(runs / ".checkpoints" / module.OUT, _key(entry))
+    declared = _Declared(recipe, stage, set(_sections(entry)))
+    if not is_main():  # a rank of a run that several processes share: the first one publishes and reports
+        module.run(declared, runs, out, NullReporter())
+        return
+    origin.check(runs / ".checkpoints" / module.OUT, _origin(entry), recipe.engine.on_change)
     timer.seconds["import"] = time.time() - started
     reporter = EventReporter(events_folder(scale, stage))
     reporter.open(f"{stage}@{scale}", _tags(stage, scale, recipe.seed, entry), _params(entry))
     status = "FAILED"
     try:
         with timer.section("evaluate" if stage == "evaluate" else "compute"):
-            module.run(_Declared(recipe, stage, set(_sections(entry))), runs, out, reporter)
+            module.run(declared, runs, out, reporter)
         status = "FINISHED"
     except Interrupted:
         status = "KILLED"
@@ -124,19 +130,9 @@ def _hashes(entry: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _key(entry: Mapping[str, Any]) -> str:
-    facts = {"params": _sections(entry), "deps": _hashes(entry)}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _discard_foreign_checkpoints(folder: Path, key: str) -> None:
-    """Keep checkpoints only of a run with the same code, parameters and inputs; they are what a killed run continues from."""
-    mark = folder / "key"
-    if folder.exists() and (not mark.exists() or mark.read_text() != key):
-        print(f"{folder}: left by a run with other inputs or parameters; starting anew", file=sys.stderr)
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(mark, key.encode())
+def _origin(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides a stage's result: its parameters, and the hashes of what it reads."""
+    return {**_params(entry), **_hashes(entry)}
 
 
 def _tags(stage: str, scale: str, seed: int, entry: Mapping[str, Any]) -> dict[str, str]:
