@@ -1,6 +1,7 @@
 """Progress of long work: percent, rate and time left, for people (stderr) and for the orchestrator (a JSON-lines file)."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,11 +15,11 @@ INTERVAL_S = 2.0
 class Progress:
     """Counts work; prints at most every two seconds and appends to the file named by ``QI2_PROGRESS_FILE`` when set.
 
-    Where several processes share that file, ``QI2_PROGRESS_JOB`` says whose lines are whose.
+    Where several processes share that file, ``QI2_PROGRESS_JOB`` says whose lines are whose; ``quiet``: this one says nothing.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "it") -> None:
-        self.label, self.total, self.unit = label, max(int(total), 1), unit
+    def __init__(self, label: str, total: int, unit: str = "it", quiet: bool = False) -> None:
+        self.label, self.total, self.unit, self.quiet = label, max(int(total), 1), unit, quiet
         self.done = 0
         self._start = time.monotonic()
         self._last = 0.0
@@ -38,7 +39,10 @@ class Progress:
             self._emit(metrics)
 
     def _emit(self, observed: Mapping[str, SupportsFloat]) -> None:
-        metrics = {name: float(value) for name, value in observed.items()}  # only now: a number may have to come from a GPU
+        if self.quiet:
+            return
+        numbers = {name: float(value) for name, value in observed.items()}  # only now: a number may have to come from a GPU
+        metrics = {name: value for name, value in numbers.items() if math.isfinite(value)}
         self._last = time.monotonic()
         rate = self.done / max(self._last - self._start, 1e-6)
         left = (self.total - self.done) / rate if self.done else float("nan")

@@ -18,6 +18,8 @@ from qi2.training.scale import gather
 from qi2.training.speed import matmul_rate
 from qi2.training.step_module import StepModule
 
+DETAILS = "train/loss_"  # curves that the progress line leaves out
+
 
 class Run(pl.Callback):
     """One training run. ``folder`` None: no checkpoints."""
@@ -38,7 +40,7 @@ class Run(pl.Callback):
             module.tally.load_state_dict(before)
             dtype = torch.bfloat16 if module.engine.precision == "bf16" else torch.float32
             module.speed.rate = matmul_rate(module.device, dtype)
-        self.progress = Progress(self.label, module.total_steps).__enter__()
+        self.progress = Progress(self.label, module.total_steps, quiet=not trainer.is_global_zero).__enter__()
         self.progress.done = module.steps_done
         self.every = max(1, module.total_steps // max(module.engine.curve_points, 1))
         self.look = max(1, module.total_steps // max(module.engine.pictures, 1))
@@ -55,7 +57,7 @@ class Run(pl.Callback):
             module.average.update(module.network, first=module.steps_done == 0)
         module.steps_done += 1
         module.speed.steps += 1
-        self.progress.update(1, **module.tally.latest)
+        self.progress.update(1, **{name: value for name, value in module.tally.latest.items() if not name.startswith(DETAILS)})
         if module.steps_done % self.every == 0 or module.steps_done == module.total_steps:
             self._point(module)
         if module.steps_done % self.look == 0 or module.steps_done == module.total_steps:
