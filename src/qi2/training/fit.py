@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 
 from qi2.core.errors import Interrupted
 from qi2.core.publish import write_file
@@ -72,6 +73,7 @@ def _start(folder: Path | None, facts: dict[str, Any], on_change: str) -> Path |
 def _trainer(module: StepModule, run: Run, local: int) -> pl.Trainer:
     engine = module.engine
     sharded = engine.strategy == "fsdp" and module.shards
+    alone = not module.shards or local * engine.nodes == 1
     return pl.Trainer(
         max_epochs=1,
         devices=local,
@@ -85,6 +87,7 @@ def _trainer(module: StepModule, run: Run, local: int) -> pl.Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         callbacks=[run],
+        plugins=[LightningEnvironment()] if alone else None,  # whatever cluster this process was started on
     )
 
 
