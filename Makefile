@@ -27,7 +27,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install preflight run test check up down ui status deploy reproduce push pull remote clean
+.PHONY: help install preflight run test chaos check up down ui status deploy reproduce push pull remote clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ run: $(STAMP) ## train the whole line at SCALE and follow it (FROM=stage forces 
 
 test: $(STAMP) ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(STAMP) ## kill the smoke line CHAOS_KILLS=50 times and compare its bytes with those of an undisturbed one
+	@$(BIN)/python -m tests.faults.chaos
 
 check: $(STAMP) ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

@@ -60,7 +60,7 @@ def _worth_another_try(_task: Any, run: Any, state: Any) -> bool:
     return isinstance(error, StageFailed) and run.run_count < error.tries
 
 
-@task(retries=TRIES, retry_delay_seconds=10, retry_condition_fn=_worth_another_try, cache_policy=NO_CACHE, persist_result=False)
+@task(retries=TRIES, retry_delay_seconds=settings.retry_s(), retry_condition_fn=_worth_another_try, cache_policy=NO_CACHE, persist_result=False)
 def run_stage(stage: str, scale: str, journey: str, flow_run_id: str, progress: str, slots_taken: int, force: bool = False) -> StageRecord:
     """Bring one stage up to date and return its record. Raises StageFailed with the end of its log."""
     started = time.time()

@@ -55,6 +55,11 @@ def killed_tries() -> int:
     return int(os.environ.get("QI2_KILLED_TRIES", "3"))
 
 
+def retry_s() -> float:
+    """Seconds before a stage is tried again: QI2_RETRY_S, else 10."""
+    return float(os.environ.get("QI2_RETRY_S", "10"))
+
+
 def runs_folder(scale: str) -> Path:
     """Results of one scale, relative to the project root."""
     return Path("runs") / scale
