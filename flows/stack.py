@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tasks import settings
 
 POOL = "qi2"
 WAIT_S = 180.0
+END_S = 10.0  # a server that has not ended after so long is killed, and a flow so long after its stages' grace time
 PIDS, LOGS = settings.STATE / "pids", settings.STATE / "logs"
 NAMES = ("prefect", "mlflow", "worker")
 
@@ -120,21 +122,45 @@ def _tail(path: Path, lines: int = 15) -> str:
 
 
 def down() -> None:
-    """Stop the worker first, then the servers, each with its children; kill what has not ended after ten seconds."""
+    """Stop the worker first, then the servers, each with its children; a stage has the grace time for finishing its step and saving."""
     stopped = []
     for name in reversed(NAMES):
         found = process(name)
         if found is not None:
+            if name == "worker":
+                end_flows(found)
             _stop(found)
             stopped.append(name)
         (PIDS / name).unlink(missing_ok=True)
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
+def end_flows(worker: psutil.Process) -> None:
+    """Tell a worker's flows to stop, and them alone: each tells its stages and waits for them. Returns when all are gone, or the grace time is over."""
+    family = worker.children(recursive=True)
+    for flow in worker.children():
+        with suppress(psutil.NoSuchProcess):
+            flow.terminate()
+    deadline = time.monotonic() + settings.grace_s() + END_S
+    while any(map(_works, family)) and time.monotonic() < deadline:
+        time.sleep(0.25)
+    for left in filter(_works, family):
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
+
+
+def _works(process: psutil.Process) -> bool:
+    """Whether a process runs; a dead one that nobody has asked for its status, as in many containers, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _stop(parent: psutil.Process) -> None:
     family = [*parent.children(recursive=True), parent]
     parent.terminate()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=END_S)
     for child in alive:
         child.kill()
 

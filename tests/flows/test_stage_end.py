@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.stack import end_flows
 from flows.stage import KILLED, end_group
 
 STAGE = """
@@ -21,6 +22,19 @@ signal.signal(signal.SIGTERM, save if sys.argv[2] == "saves" else signal.SIG_IGN
 print("ready", flush=True)
 while True:
     time.sleep(0.1)
+"""
+FLOW = """
+import os, signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], start_new_session=True)
+signal.signal(signal.SIGTERM, lambda *_: os.killpg(child.pid, signal.SIGTERM))
+sys.exit(child.wait())
+"""
+WORKER = """
+import signal, subprocess, sys
+flow = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]])
+signal.signal(signal.SIGTERM, lambda *_: (flow.kill(), sys.exit(0)))
+flow.wait()
+signal.pause()
 """
 DVC = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"  # dies at once when it is told to, as DVC does
 
@@ -56,6 +70,18 @@ def test_a_stage_that_does_not_end_is_killed_after_the_grace_time(tmp_path: Path
     time.sleep(0.2)
     assert _gone(stage)
     assert 1 <= time.monotonic() - started < 10
+
+
+def test_a_stage_saves_before_the_worker_is_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WORKER, FLOW, DVC, STAGE, str(tmp_path / "saved"), "saves"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+        family = psutil.Process(worker.pid).children(recursive=True)
+        end_flows(psutil.Process(worker.pid))
+        assert len(family) == 3 and all(map(_gone, family))
+        assert (tmp_path / "saved").read_text() == "saved"
+        assert worker.poll() is None
+        worker.kill()
 
 
 def test_a_stage_that_has_ended_is_told_nothing(tmp_path: Path) -> None:
