@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture, as_completed, wait
 
 from flows import slots, steps
 from flows.dag import Dag
-from flows.stage import StageRecord, remember, run_stage
+from flows.stage import StageRecord, drop_checkpoints, remember, run_stage
 from qi2.core.errors import QI2Error
 from tasks import config, settings, tracking
 from tasks.jsonl import append
@@ -46,6 +46,8 @@ class Line:
             self.at_once = slots.STAGES if config.read(self.scale).side_by_side else 1
             self.forced = self._forced()
             self.todo = self.dag.changed(self.target) | self.forced
+            for stage in self._without_use():
+                drop_checkpoints(stage, self.scale)
             self._held = held.pop_all()
         return self
 
@@ -65,6 +67,11 @@ class Line:
         if self.from_stage not in order:
             raise QI2Error(f"from_stage={self.from_stage!r} is not one of {', '.join(order)}")
         return self.dag.downstream({self.from_stage}) & set(order)
+
+    def _without_use(self) -> set[str]:
+        """Stages whose checkpoints serve no more: DVC has their result, or, at the first try of this run, they are forced to begin anew."""
+        anew = self.forced if runtime.flow_run.run_count <= 1 else set()
+        return (set(self.dag.order(self.target)) - self.todo) | anew
 
     @property
     def unchanged(self) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from flows import memory, slots
 from flows.dag import BUSY, Dag
 from tasks import settings, tracking
 from tasks.jsonl import Follower, append
-from tasks.stage import EVENTS, FLOW_PID, STOPPING, events_folder
+from tasks.stage import EVENTS, FLOW_PID, STOPPING, checkpoints_folder, events_folder
 
 TICK_S, FORWARD_S = 2.0, 4.0
 BUSY_TRIES = 60
@@ -69,6 +70,7 @@ def run_stage(stage: str, scale: str, journey: str, flow_run_id: str, progress: 
         append(Path(progress), event="step", job=stage, text="starting")
         work = _Work(stage, scale, Path(progress), lambda: tracking.parent_run(journey, scale, flow_run_id))
         work.execute(force)
+    drop_checkpoints(stage, scale)
     outs = Dag(scale).recorded(stage)
     if work.run_id:
         tracking.tag_outputs(work.run_id, outs)
@@ -218,6 +220,12 @@ def _members(group: int) -> list[psutil.Process]:
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def drop_checkpoints(stage: str, scale: str) -> None:
+    """Remove what a killed try would have continued from: DVC has the result, or it is to be made anew."""
+    out = Path(Dag(scale).stages[stage].outs[0]).name
+    shutil.rmtree(checkpoints_folder(scale, out), ignore_errors=True)
 
 
 def remember(record: StageRecord) -> None:

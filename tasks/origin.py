@@ -11,18 +11,23 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import write_file
 
 FILE = "origin.json"
+FINISHED = "finished"
 SHOWN = 6
 
 
 def check(folder: Path, facts: Mapping[str, Any], on_change: str) -> None:
     """Leave ``facts`` with the checkpoints in ``folder``; where there are some of another origin, do as ``engine.on_change`` says.
 
+    Those of a run that has published its result (`finish`) go without a word.
+
     Raises QI2Error that lists what differs, where it says ``refuse``.
     """
     now = json.loads(json.dumps(facts))
     mark = folder / FILE
     before = json.loads(mark.read_text()) if mark.exists() else {}
-    if any(folder.rglob("step-*")) and before != now:
+    if before.pop(FINISHED, False) and before != now:
+        shutil.rmtree(folder)
+    elif any(folder.rglob("step-*")) and before != now:
         changes = _changes(before, now)
         if on_change == "refuse":
             raise QI2Error(
@@ -34,6 +39,12 @@ def check(folder: Path, facts: Mapping[str, Any], on_change: str) -> None:
             shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_file(mark, json.dumps(now, indent=1, sort_keys=True).encode())
+
+
+def finish(folder: Path) -> None:
+    """The stage has published its result. What it went on from stays until that is known to DVC, too."""
+    mark = folder / FILE
+    write_file(mark, json.dumps({**json.loads(mark.read_text()), FINISHED: True}, indent=1, sort_keys=True).encode())
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

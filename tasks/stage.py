@@ -39,8 +39,16 @@ def events_folder(scale: str, stage: str) -> Path:
     return settings.ROOT / settings.runs_folder(scale) / ".events" / stage
 
 
+def checkpoints_folder(scale: str, out: str) -> Path:
+    """Where the stage that writes ``runs/SCALE/OUT`` keeps what a killed run continues from."""
+    return settings.ROOT / settings.runs_folder(scale) / ".checkpoints" / out
+
+
 def run(stage: str, scale: str) -> None:
-    """Run ``stage``; its timings are appended to ``runs/SCALE/timings.jsonl`` and its events forwarded unless a flow does that."""
+    """Run ``stage``; its timings are appended to ``runs/SCALE/timings.jsonl`` and its events forwarded unless a flow does that.
+
+    Its checkpoints stay: until DVC has its outputs in dvc.lock they are all that is safe from a kill. The flow removes them then.
+    """
     _end_with_flow(events_folder(scale, stage) / STOPPING)
     timer, started = Timer(), psutil.Process().create_time()
     runs, recipe, entry = settings.runs_folder(scale), config.read(scale), _definition(stage, scale)
@@ -52,7 +60,8 @@ def run(stage: str, scale: str) -> None:
     if not is_main():  # a rank of a run that several processes share: the first one publishes and reports
         module.run(declared, runs, out, NullReporter())
         return
-    origin.check(runs / ".checkpoints" / module.OUT, _origin(entry), recipe.engine.on_change)
+    checkpoints = checkpoints_folder(scale, module.OUT)
+    origin.check(checkpoints, _origin(entry), recipe.engine.on_change)
     timer.seconds["import"] = time.time() - started
     reporter = EventReporter(events_folder(scale, stage))
     reporter.open(f"{stage}@{scale}", _tags(stage, scale, recipe.seed, entry), _params(entry))
@@ -69,7 +78,7 @@ def run(stage: str, scale: str) -> None:
         reporter.close(status, {f"final/{name}": value for name, value in values.items()})
         if EVENTS not in os.environ:
             _forward(scale, stage)
-    shutil.rmtree(runs / ".checkpoints" / module.OUT, ignore_errors=True)
+    origin.finish(checkpoints)
     _record(runs, stage, started, timer)
 
 

@@ -37,6 +37,15 @@ def test_a_change_does_what_the_engine_is_told(folder: Path, on_change: str, kep
     assert "sft.steps: 100 then, 120 now" in capsys.readouterr().err
 
 
+def test_what_a_finished_run_went_on_from_makes_way_for_another(folder: Path) -> None:
+    origin.finish(folder)
+    origin.check(folder, FACTS, "refuse")
+    assert (folder / "step-00000010").exists()
+    origin.finish(folder)
+    origin.check(folder, {**FACTS, "sft.steps": 120}, "refuse")
+    assert not (folder / "step-00000010").exists()
+
+
 def test_the_launcher_comes_before_a_shared_stage_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr(os, "execvp", lambda _, command: calls.append(command))

@@ -9,7 +9,6 @@ from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.distill.module import DistillModule
 from qi2.models.mmdit import MMDiT
-from qi2.training.checkpoints import discard
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
 
@@ -35,5 +34,4 @@ def train_distill(cfg: "Recipe", inputs: DistillInputs, out: Path, reporter: Rep
         module.model.save(staging)
         metrics = {"distill/steps": float(module.total_steps), "distill/evaluations": float(cfg.sampler.few_steps)}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    discard(inputs.checkpoints)
     return metrics

@@ -19,7 +19,6 @@ from qi2.models.lora import adapter_of, add_adapter, apply_adapter, merge, read_
 from qi2.models.mmdit import MMDiT
 from qi2.models.mmdit_diffusers import load_mmdit
 from qi2.models.vae import VAE
-from qi2.training.checkpoints import discard
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
 
@@ -85,5 +84,4 @@ def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, report
         module.model.save(staging)
         metrics = {f"{name}/steps": float(module.total_steps), f"{name}/parameters": float(sum(p.numel() for p in module.model.parameters()))}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    discard(inputs.checkpoints)
     return metrics

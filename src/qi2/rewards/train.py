@@ -22,7 +22,6 @@ from qi2.rewards.module import RewardModule
 from qi2.rewards.pairs import PairSet, world_pairs
 from qi2.rewards.sheet import Strip, pair_sheet
 from qi2.rewards.table import TableRow, read_table, table_pairs
-from qi2.training.checkpoints import discard
 from qi2.training.config import EngineConfig
 from qi2.training.fit import fit
 
@@ -89,8 +88,6 @@ def train_rewards(
         sheet.save(staging / SHEET)
         reporter.image("reward/pairs", sheet, 0)
     reporter.metrics(metrics, 0)
-    for name in DIMENSIONS:
-        discard(inputs.kept(name))
     return metrics
 
 

@@ -18,7 +18,6 @@ from qi2.rlhf.module import RLHFModule
 from qi2.rlhf.prompts import PromptPool, encode, manifest_prompts, world_prompts
 from qi2.rlhf.rollout import Sampler
 from qi2.rlhf.scoring import Scorer, choose_scorers
-from qi2.training.checkpoints import discard
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
 from qi2.training.versions import check
@@ -56,7 +55,6 @@ def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer],
         module.model.save(staging)
         metrics = {"rlhf/steps": float(module.total_steps), **_ends(staging / "curves.csv")}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    discard(inputs.checkpoints)
     return metrics
 
 

@@ -12,7 +12,6 @@ from qi2.data.corpus import Corpus, Record, record
 from qi2.data.curate_config import MOST_PIXELS
 from qi2.data.shards import Sidecar
 from qi2.standins.config import VLMConfig
-from qi2.training.checkpoints import discard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +47,6 @@ def train_standins(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, chec
         _point(staging / "orientation", cfg.standins.orientation.path)
         reporters.metrics(metrics, 0)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    discard(checkpoints)
     return metrics
 
 

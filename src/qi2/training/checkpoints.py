@@ -79,7 +79,7 @@ def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:
     )
 
 
-def discard(root: Path | None) -> None:
-    """Delete all checkpoints: the run begins anew, or what it made is published."""
-    for folder in steps(root) if root is not None else []:
+def discard(root: Path) -> None:
+    """Delete all checkpoints: the run begins anew."""
+    for folder in steps(root):
         shutil.rmtree(folder)

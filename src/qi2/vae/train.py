@@ -15,7 +15,6 @@ from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
 from qi2.models.vae import VAE
 from qi2.models.vae_diffusers import load_vae
-from qi2.training.checkpoints import discard
 from qi2.training.fit import fit
 from qi2.vae.config import PerceptualConfig, VAEConfig
 from qi2.vae.data import TrainingImages, admitted
@@ -46,7 +45,6 @@ def train_vae(cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path
         metrics = sizes(vae) | held_out(vae, VAE.load(staging / "start"), raw, curated, settings, cfg.seed, staging, reporters)
         reporters.metrics(metrics, module.total_steps)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    discard(checkpoints)
     return metrics
 
 
