@@ -1,15 +1,18 @@
 """A phase starts from where it is told to, hands on what it does not train, and trains adapters alone where asked."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
-from qi2.core.errors import QI2Error
-from qi2.core.reporter import NullReporter
+from qi2.core.errors import Interrupted, QI2Error
+from qi2.core.publish import verify
+from qi2.core.reporter import NullReporter, Reporter
 from qi2.mmdit.config import PhaseConfig, StageConfig
 from qi2.mmdit.train import PhaseInputs, start_model, train_phase
 from qi2.models.config import LoRAConfig, MMDiTConfig
@@ -18,6 +21,7 @@ from qi2.models.mmdit import MMDiT
 from qi2.models.mmdit_diffusers import mmdit_to_diffusers
 from qi2.recipe import Recipe
 from qi2.training.config import OptimizerConfig
+from tests.stopping import Stopping
 
 
 def recipe(**phase: Any) -> Recipe:
@@ -78,3 +82,34 @@ def test_adapters_train_alone_and_are_kept_beside_the_merged_weights(small_world
         torch.testing.assert_close(a, b)
     more = train(recipe(lora=replace(lora, path=str(tmp_path / "out" / "lora"))), small_world, tmp_path / "more", small_world.model)
     assert not equal(more, merged)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+@pytest.mark.parametrize("at", [2, 3, 6])
+def test_a_phase_stopped_anywhere_publishes_what_an_undisturbed_one_does(small_world: Any, tmp_path: Path, at: int, mixed: bool) -> None:
+    stages = [StageConfig(stage=6, sizes=[64], steps=3, ti2i_share=0.3), StageConfig(stage=6, sizes=[64], steps=4, ti2i_share=0.5)]
+    cfg, folders = recipe(stages=stages, ema=0.8, mixed=mixed), (small_world.encoded, small_world.model)
+
+    def run(name: str, reporter: Reporter) -> dict[str, str]:
+        train_phase(
+            cfg, "sft", PhaseInputs(small_world.encoded, small_world.model, tmp_path / f"{name}.checkpoints", small_world.vae), tmp_path / name, reporter
+        )
+        return verify(tmp_path / name)
+
+    whole = run("whole", NullReporter())
+    with pytest.raises(Interrupted, match=f"after step {at} of 7"):
+        run("stopped", Stopping(at))
+    assert run("stopped", NullReporter()) == whole
+    assert {"curves.csv", "images/samples_fixed@7.png"} <= set(whole)
+
+
+def test_a_checkpoint_of_other_data_is_refused(small_world: Any, tmp_path: Path) -> None:
+    inputs = PhaseInputs(small_world.encoded, small_world.model, tmp_path / "checkpoints")
+    with pytest.raises(Interrupted):
+        train_phase(recipe(), "sft", inputs, tmp_path / "out", Stopping(1))
+    shutil.copytree(small_world.encoded, tmp_path / "encoded")
+    rows = pd.read_parquet(tmp_path / "encoded" / "rows.parquet")
+    rows.iloc[:-1].to_parquet(tmp_path / "encoded" / "rows.parquet", index=False)
+    with pytest.raises(QI2Error, match="data.s6.data: .* then, .* now"):
+        train_phase(recipe(), "sft", replace(inputs, encoded=tmp_path / "encoded"), tmp_path / "out", NullReporter())
+    assert list((tmp_path / "checkpoints").iterdir())

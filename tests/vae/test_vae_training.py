@@ -12,7 +12,7 @@ from PIL import Image
 
 from qi2.config import load
 from qi2.core import rng
-from qi2.core.errors import QI2Error
+from qi2.core.errors import Interrupted, QI2Error
 from qi2.core.publish import file_sha256, verify
 from qi2.core.reporter import FileReporter, NullReporter
 from qi2.data.shards import Row, ShardWriter, Sidecar
@@ -31,6 +31,7 @@ from qi2.vae.evaluate import evaluate_vae
 from qi2.vae.module import VAEModule, alignment_schedule
 from qi2.vae.pca import patch_statistics, principal_components, start_from_pca
 from qi2.vae.train import start, train_vae
+from tests.stopping import Stopping
 
 MODEL = {"patch": 16, "multipliers": [1], "kernel": 1, "encoder_base": 16, "decoder_base": 32, "encoder_blocks": [1], "decoder_blocks": [1]}
 BATCHES = [ImageBatch("scene", 64, 8, 0.5), ImageBatch("scene", 32, 8, 0.25), ImageBatch("photo", 64, 4, 0.25)]
@@ -229,6 +230,20 @@ def test_two_runs_publish_the_same_bytes(folders: tuple[Path, Path], tmp_path: P
     assert {"config.json", "model.safetensors", "metrics.json", "curves.csv", "reconstructions.png", "start/model.safetensors"} <= set(verify(tmp_path / "one"))
     assert json.loads((tmp_path / "one" / "metrics.json").read_text()) == metrics
     assert {"vae/psnr_world", "vae/psnr_world_pca", "vae/ceiling_world", "vae/ssim_photo", "vae/ceiling_world_32"} <= set(metrics)
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_training_stopped_before_or_after_the_switch_publishes_the_same_bytes(folders: tuple[Path, Path], tmp_path: Path, at: int) -> None:
+    cfg = SimpleNamespace(vae=settings(steps=6, refine_share=0.5, ema=0.9), seed=3, engine=EngineConfig())
+
+    def run(name: str, reporter: NullReporter) -> dict[str, str]:
+        train_vae(cfg, *folders, tmp_path / "standins", tmp_path / name, reporter, tmp_path / f"{name}.checkpoints")
+        return verify(tmp_path / name)
+
+    whole = run("whole", NullReporter())
+    with pytest.raises(Interrupted):
+        run("stopped", Stopping(at))
+    assert run("stopped", NullReporter()) == whole
 
 
 def test_a_trained_vae_is_measured_and_handed_on_untouched(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:
     Raises QI2Error that lists what differs, where ``on_change`` is ``refuse``.
     """
     saved = json.loads((folder / FACTS).read_text())
-    saved, now = flatten(saved), flatten(json.loads(json.dumps(facts)))
+    saved, now = flatten(saved), flatten(json.loads(json.dumps(facts, sort_keys=True)))
     differences = [f"{name}: {saved.get(name)} then, {now.get(name)} now" for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]
     if not differences or on_change == "accept":
         return True

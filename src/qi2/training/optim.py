@@ -88,7 +88,8 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig, hidden: Callabl
     matrices = {"params": [p for name, p in named if name in inside], "lr": config.lr}
     others = {"params": [p for name, p in named if name not in inside], "weight_decay": 0.0}
     if config.name == "adam":
-        return torch.optim.AdamW(_filled(matrices, others), lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+        fused = True if all(p.is_cuda for _, p in named) else None
+        return torch.optim.AdamW(_filled(matrices, others), lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=fused)
     groups = _filled(matrices | {"matrices": True}, others | {"lr": config.adam_lr})
     return Muon(groups, betas, config.momentum, config.weight_decay)
 
