@@ -3,7 +3,8 @@
 A copy of the project in ``.qi2/chaos/project``, with servers on ports of its own, makes the line once undisturbed and once under a `Hunt`: CHAOS_KILLS (50)
 SIGKILLs at moments drawn from CHAOS_SEED (0) in stages, in DVC and in flows, with a checkpoint after every step. A stage that is killed, or whose DVC is, is
 tried again by its Prefect task. A flow that is killed is marked crashed by the worker, and this driver retries the same flow run by setting its
-state to AwaitingRetry through Prefect's API, as "Retry" in its UI does; it then waits until the lease of the killed one's slot has ended, a minute at most.
+state to AwaitingRetry through Prefect's API, as "Retry" in its UI does. It does so after half a minute: the worker reports a crash twice, up to a quarter
+of a minute apart, and the second report would strike the retry. The slot of the killed one is free a minute after its last sign of life in any case.
 Ends with 1 and a list where a file differs (`bytes` says what is compared). The undisturbed bytes are kept for the next time, as long as what makes them
 is the same.
 """
@@ -32,7 +33,7 @@ MAKERS = ("src", "tasks", "conf", "dvc.yaml", "requirements.lock")
 PORTS = {"QI2_PREFECT_PORT": "4291", "QI2_MLFLOW_PORT": "5091"}
 EVERY_STEP = {"engine.checkpoint_steps": 1}
 AGAIN_FROM = "pretrain"  # where the line is forced to begin again when it has ended before enough was killed
-ASK_S, PER_KILL_S, PER_LINE_S = 1.0, 180.0, 1800.0
+ASK_S, SETTLE_S, PER_KILL_S, PER_LINE_S = 1.0, 30.0, 180.0, 1800.0
 
 
 def main() -> int:
@@ -135,6 +136,7 @@ def travel(parameters: dict[str, Any], hunt: Hunt | None = None, kills: int = 0)
                 print(f"{time.monotonic() - started:6.0f} s  the line has ended", flush=True)
                 return
             if state["type"] == "CRASHED":
+                time.sleep(SETTLE_S)
                 print(f"{time.monotonic() - started:6.0f} s  the flow has crashed and is retried", flush=True)
                 retry(run)
             if state["type"] in ("FAILED", "CANCELLED"):

@@ -108,9 +108,9 @@ class Hunt:
 
     def _carry(self, begun: str) -> None:
         """What was to be killed in stages that have ended meanwhile is killed in this one."""
-        for stage in self.order:
+        for stage in self.order[: self.order.index(begun)]:
             with suppress(yaml.YAMLError):  # another stage is just being recorded
-                if stage != begun and stage not in self.blows and self.left[stage] and self.dag.recorded(stage):
+                if stage not in self.blows and self.left[stage] and self.dag.recorded(stage):
                     self.left[begun] += self.left.pop(stage)
 
     def _follow(self, stage: str, blow: Blow) -> None:
@@ -146,7 +146,7 @@ class Hunt:
         counts, kinds = Counter((stage, victim) for stage, victim, _ in self.kills), ("stage", "dvc", "flow")
         rows = [f"{stage:10}" + "".join(f"{counts[stage, kind]:7}" for kind in kinds) for stage in self.order]
         total = f"{'all':10}" + "".join(f"{sum(counts[stage, kind] for stage in self.order):7}" for kind in kinds)
-        places = Counter("between two steps" if place.startswith("after") else place for _, _, place in self.kills)
+        places = Counter("after a checkpoint" if place.startswith("after") else place for _, _, place in self.kills)
         head = f"{'killed':10}" + "".join(f"{kind:>7}" for kind in kinds)
         return "\n".join([head, *rows, total, ", ".join(f"{count} {place}" for place, count in places.most_common())])
 

@@ -22,6 +22,7 @@ def _attempt(duplicate: bool, overrides: dict[str, Any] | None = None, journey: 
     events = [line for line in Follower(progress).read() if "event" in line]
     started, ran = ([event["name"] for event in events if event.get("state") == wanted] for wanted in ("started", "finished"))
     facts = {"state": state.name, "message": state.message or "", "started": started, "ran": ran}
+    facts["kept"] = sorted(path.name for path in Path("runs/smoke/.checkpoints").glob("*"))
     return {**facts, "events": [event["event"] for event in events], "recorded": _recorded()}
 
 
