@@ -94,19 +94,25 @@ def check_copy() -> None:
 
 def undisturbed() -> tuple[dict[str, str], dict[str, Clock]]:
     """The bytes of a line that nobody disturbs, and how long its stages take."""
-    key = hashlib.sha256()
-    for name in MAKERS:
-        for path in sorted((PROJECT / name).rglob("*.*")) if (PROJECT / name).is_dir() else [PROJECT / name]:
-            if path.is_file() and "__pycache__" not in path.parts:
-                key.update(path.read_bytes())
-    kept = json.loads(UNDISTURBED.read_text()) if UNDISTURBED.exists() else {}
-    if kept.get("key") != key.hexdigest():
+    kept, key = json.loads(UNDISTURBED.read_text()) if UNDISTURBED.exists() else {}, makers()
+    if kept.get("key") != key:
         travel({})
         times = {stage: asdict(clock) for stage, clock in clocks(PROJECT / "runs" / SCALE).items()}
-        kept = {"key": key.hexdigest(), "bytes": fingerprints(PROJECT, SCALE), "times": times}
+        kept = {"key": key, "bytes": fingerprints(PROJECT, SCALE), "times": times}
         UNDISTURBED.write_text(json.dumps(kept, indent=1))
         wipe()
     return kept["bytes"], {stage: Clock(**clock) for stage, clock in kept["times"].items()}
+
+
+def makers() -> str:
+    """A hash of all in the copy that the bytes come from."""
+    digest = hashlib.sha256()
+    for name in MAKERS:
+        path = PROJECT / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(file.relative_to(PROJECT).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def kill_and_mend(hunt: Hunt, wanted: int) -> None:

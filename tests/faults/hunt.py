@@ -68,8 +68,8 @@ class Hunt:
 
     def plan(self, count: int, stages: list[str]) -> None:
         """Spread so many kills over the stages, the victims in their shares."""
-        places = [stages[index % len(stages)] for index in self.random.sample(range(count), count)]
-        for index, stage in enumerate(places):
+        places = [stage for _ in range(0, count, len(stages)) for stage in self.random.sample(stages, len(stages))]
+        for index, stage in enumerate(places[:count]):
             self.left[stage].append(VICTIMS[index % len(VICTIMS)])
 
     def look(self) -> None:
