@@ -86,7 +86,7 @@ def test_a_stage_beside_a_failing_one_ends_and_its_record_is_kept(told: dict[str
 
 
 def test_checkpoints_are_kept_until_a_result_is_recorded(told: dict[str, Any]) -> None:
-    assert [told[name]["kept"] for name in ("mended", "failing_stage", "failing_beside")] == [[], ["vae"], ["encode"]]
+    assert [told[name]["kept"] for name in ("mended", "failing_stage", "failing_beside")] == [[], ["vae"], ["encoded"]]
 
 
 def test_a_slot_that_was_lost_is_freed_and_one_with_a_lease_is_kept(told: dict[str, Any]) -> None:
