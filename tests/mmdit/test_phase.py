@@ -88,7 +88,7 @@ def test_adapters_train_alone_and_are_kept_beside_the_merged_weights(small_world
 @pytest.mark.parametrize("at", [2, 3, 6])
 def test_a_phase_stopped_anywhere_publishes_what_an_undisturbed_one_does(small_world: Any, tmp_path: Path, at: int, mixed: bool) -> None:
     stages = [StageConfig(stage=6, sizes=[64], steps=3, ti2i_share=0.3), StageConfig(stage=6, sizes=[64], steps=4, ti2i_share=0.5)]
-    cfg, folders = recipe(stages=stages, ema=0.8, mixed=mixed), (small_world.encoded, small_world.model)
+    cfg = recipe(stages=stages, ema=0.8, mixed=mixed)
 
     def run(name: str, reporter: Reporter) -> dict[str, str]:
         train_phase(
