@@ -15,7 +15,8 @@ from qi2.data.sources import fingerprint
 from qi2.recipe import Recipe, scale_layers
 from tasks import settings
 
-FINGERPRINTS = ("source_files", "pretrained_files", "known_files")
+FINGERPRINTS = ("source_files", "pretrained_files", "weights_files", "known_files")
+PHASES = ("pretrain", "continual", "sft")
 
 
 def resolved_path(scale: str) -> Path:
@@ -59,8 +60,16 @@ def resolve(scale: str) -> dict[str, Any]:
     pretrained = {name: part["path"] for name, part in values["standins"].items() if isinstance(part, dict) and part.get("path")}
     marks = {name: fingerprint(path) for name, path in pretrained.items() if Path(path).exists()}
     known = {name: fingerprint(name) for name in [*values["curate"]["known"], *values["curate"]["captions"]] if Path(name).exists()}
-    files = {"source_files": fingerprint(source) or None, "pretrained_files": marks, "known_files": known}
+    files = {"source_files": fingerprint(source) or None, "pretrained_files": marks, "weights_files": _weights(values), "known_files": known}
     return values | files
+
+
+def _weights(values: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of the weights that training starts from or uses as they are, by the key that names them."""
+    named = {"vae.path": values["vae"]["path"]}
+    for phase in PHASES:
+        named |= {f"{phase}.start": values[phase]["start"], f"{phase}.lora.path": values[phase]["lora"]["path"]}
+    return {key: fingerprint(path) for key, path in named.items() if path and Path(path).exists()}
 
 
 def edited(scale: str) -> set[str]:

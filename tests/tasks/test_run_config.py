@@ -83,3 +83,14 @@ def test_a_missing_source_is_refused_with_its_path(project: Path) -> None:
     config.write_overrides("tiny", {"data.source": "no/such/folder"})
     with pytest.raises(QI2Error, match="no/such/folder"):
         config.resolve("tiny")
+
+
+@pytest.mark.parametrize("key", ["vae.path", "sft.start", "sft.lora.path"])
+def test_weights_replaced_at_the_same_place_change_the_fingerprint(project: Path, tmp_path: Path, key: str) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "model.safetensors").write_bytes(b"old")
+    config.write_overrides("tiny", {key: str(tmp_path / "given")})
+    before = config.resolve("tiny")["weights_files"]
+    (tmp_path / "given" / "model.safetensors").write_bytes(b"newer")
+    assert set(before) == {key}
+    assert config.resolve("tiny")["weights_files"] != before
