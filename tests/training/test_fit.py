@@ -87,7 +87,7 @@ def test_resume_after_kill_gives_same_weights(tmp_path, ema, workers):
     assert torch.equal(weights(whole), weights(resumed))
 
 
-@pytest.mark.parametrize("at", range(1, 12))
+@pytest.mark.parametrize("at", range(1, 13))
 def test_resume_from_every_position_gives_same_weights_and_curves(tmp_path, at):
     whole = train(Regression(12), reporter=FileReporter(tmp_path / "whole"), engine=PLAIN)
     with pytest.raises(Interrupted, match=f"after step {at} of 12"):

@@ -55,8 +55,8 @@ def _train(module: StepModule, label: str, reporter: Reporter, folder: Path | No
         raise NotFinite(f"{label}, step {module.steps_done + 1}: {error}{_bundle(module, folder, facts)}") from error
     if trainer.world_size > 1 and not trainer.is_global_zero:
         torch.distributed.destroy_process_group()
-        sys.exit(0 if module.steps_done == module.total_steps else 1)
-    if module.steps_done < module.total_steps:
+        sys.exit(0)  # also after SIGTERM: a launcher would kill the first process while it still says so
+    if module.steps_done < module.total_steps or run.interrupt.asked:
         kept = f"saved in {folder}; the same command goes on from there" if folder else "nothing was saved, because no folder for checkpoints was given"
         raise Interrupted(f"{label}: told to stop after step {module.steps_done} of {module.total_steps}; {kept}")
 
