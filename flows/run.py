@@ -69,7 +69,7 @@ def run(deployment: str, values: dict[str, Any]) -> int:
 def follow(run_id: str) -> dict[str, Any]:
     """Show progress until the run has ended; returns its last state."""
     events = Follower(settings.STATE / "progress" / f"{run_id}.jsonl")
-    screen, state, asked, ending = terminal.Screen(), _state(run_id), time.monotonic(), False
+    screen, state, asked, ending = terminal.Screen(), state_of(run_id), time.monotonic(), False
     while True:
         news = events.read()
         for event in news:
@@ -81,10 +81,10 @@ def follow(run_id: str) -> dict[str, Any]:
         time.sleep(READ_S)
         ending = ending or any(event.get("event") in LAST_WORDS for event in news)
         if ending or state["type"] != "RUNNING" or time.monotonic() - asked > ASK_S:
-            state, asked = _state(run_id), time.monotonic()
+            state, asked = state_of(run_id), time.monotonic()
 
 
-def _state(run_id: str) -> dict[str, Any]:
+def state_of(run_id: str) -> dict[str, Any]:
     """The run's state; a server that is too busy to answer while a stage trains is asked again."""
     start = time.monotonic()
     while True:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import prefect_api
+from flows.run import state_of
 from tasks import settings
 from tests.faults.bytes import differences, fingerprints
 from tests.faults.hunt import Clock, Hunt, clocks
@@ -137,7 +138,7 @@ def travel(parameters: dict[str, Any], hunt: Hunt | None = None, kills: int = 0)
             told += 1
             print(f"{time.monotonic() - started:6.0f} s  kill {told}: {victim} of {stage}, {place}", flush=True)
         if time.monotonic() - asked > ASK_S:
-            asked, state = time.monotonic(), prefect_api.flow_run(run)["state"]
+            asked, state = time.monotonic(), state_of(run)
             if state["type"] == "COMPLETED":
                 print(f"{time.monotonic() - started:6.0f} s  the line has ended", flush=True)
                 return
