@@ -17,7 +17,7 @@ def copying_losses(drawn: Tensor, choice: Tensor, x0: Tensor, noise: Tensor, cop
     """Each sample's weighted mean squared error of the drawn velocity plus the head's negative log-likelihood, (B,).
 
     drawn (B, N, 64): velocity, and choice (B, N, 1 + L), as `MMDiT.predict` gives them; x0, noise: (B, N, 64). valid (B, N): where there
-    is a token. A sample without references has the loss of plain flow matching.
+    is a token. Every token to be drawn counts the same, whatever its sample: the weights are normalised over the batch at hand.
     """
     right = repeated(x0, copyable)
     repeats = right.any(dim=-1)
@@ -25,7 +25,7 @@ def copying_losses(drawn: Tensor, choice: Tensor, x0: Tensor, noise: Tensor, cop
     weight = torch.where(repeats, REPEATED, 1.0) * valid
     missed = -choice.masked_fill(~torch.cat([~repeats[..., None], right], dim=-1), NEVER).logsumexp(dim=-1)
     head = (missed * torch.where(repeats, 1.0, DRAWN) * valid).sum(dim=1) / valid.sum(dim=1)
-    return (error * weight).sum(dim=1) / weight.sum(dim=1) + HEAD * head
+    return (error * weight).sum(dim=1) * len(weight) / weight.sum() + HEAD * head
 
 
 def repeated(x0: Tensor, copyable: Copyable) -> Tensor:
