@@ -29,6 +29,8 @@ def fit(module: StepModule, label: str, reporter: Reporter, *, engine: EngineCon
     With ``ema`` in (0, 1) the network ends with the exponential moving average of its weights, of that decay per step. Where several
     processes train, all but the first end here: it has the whole network.
 
+    A method may end the run before its last step; `StepModule.ended` then says why.
+
     Raises QI2Error where the checkpoint is of another run, a batch does not fit or divide, or gradients are not finite again and again;
     Interrupted after SIGTERM, with the step finished and saved.
     """
@@ -56,7 +58,7 @@ def _train(module: StepModule, label: str, reporter: Reporter, folder: Path | No
     if trainer.world_size > 1 and not trainer.is_global_zero:
         torch.distributed.destroy_process_group()
         sys.exit(0)  # also after SIGTERM: a launcher would kill the first process while it still says so
-    if module.steps_done < module.total_steps or run.interrupt.asked:
+    if not module.finished or run.interrupt.asked:
         kept = f"saved in {folder}; the same command goes on from there" if folder else "nothing was saved, because no folder for checkpoints was given"
         raise Interrupted(f"{label}: told to stop after step {module.steps_done} of {module.total_steps}; {kept}")
 

@@ -1,5 +1,6 @@
 """Methods that make several optimiser updates per training step (RL on one rollout, a student and its fake score)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -16,10 +17,15 @@ class ManualModule(StepModule):
 
     def update(self, loss: Tensor, index: int = 0) -> None:
         """One update of optimiser ``index``, its gradients clipped and watched."""
+        self.update_all([loss], index)
+
+    def update_all(self, losses: Iterable[Tensor], index: int = 0) -> None:
+        """The same for the sum of losses, each of which is made only when the one before has given its gradients and its memory back."""
         optimizers: Any = self.optimizers()
         optimizer = optimizers[index] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        for loss in losses:
+            self.manual_backward(loss)
         self.watch(optimizer, index)
         optimizer.step()
 

@@ -58,14 +58,14 @@ class Run(pl.Callback):
         module.steps_done += 1
         module.speed.steps += 1
         self.progress.update(1, **{name: value for name, value in module.tally.latest.items() if not name.startswith(DETAILS)})
-        if module.steps_done % self.every == 0 or module.steps_done == module.total_steps:
+        if module.steps_done % self.every == 0 or module.finished:
             self._point(module)
-        if module.steps_done % self.look == 0 or module.steps_done == module.total_steps:
+        if module.steps_done % self.look == 0 or module.finished:
             self._look(module)
         stop, due = self._agreed(trainer, self.interrupt.asked, self._due(module))
-        if self.folder is not None and (due or stop or module.steps_done == module.total_steps):
+        if self.folder is not None and (due or stop or module.finished):
             self.save(trainer, module)
-        if stop:
+        if stop or module.ended:
             trainer.should_stop = True
 
     def _point(self, module: StepModule) -> None:

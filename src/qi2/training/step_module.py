@@ -38,6 +38,7 @@ class StepModule(pl.LightningModule):
     def __init__(self, total_steps: int) -> None:
         super().__init__()
         self.total_steps, self.steps_done = total_steps, 0
+        self.ended = ""  # why the run ends with this step; a method sets it, on every process alike
         self.engine, self.share, self.tally = EngineConfig(), WHOLE, Tally()
         self.guards: list[Guard] = []
         self.speed, self.current = Speed(), cast(Any, None)
@@ -77,6 +78,11 @@ class StepModule(pl.LightningModule):
     def network(self) -> nn.Module:
         """What is trained, averaged and sharded."""
         return self.get_submodule("model")
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is no further step: all are done, or the method has ended the run."""
+        return self.steps_done >= self.total_steps or bool(self.ended)
 
     def observe(self, values: Mapping[str, Number], count: Number = 1.0) -> None:
         """Values for the curves, by name; each counts as the mean over ``count`` observations."""
@@ -134,12 +140,12 @@ class StepModule(pl.LightningModule):
         torch.manual_seed(rng.key(0, "global", self.steps_done, batch_idx % self.share.micros, self.share.rank))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        own = {"steps_done": self.steps_done, "tally": self.tally.state_dict(), "guards": [guard.state_dict() for guard in self.guards]}
+        own = {"steps_done": self.steps_done, "ended": self.ended, "tally": self.tally.state_dict(), "guards": [guard.state_dict() for guard in self.guards]}
         checkpoint["qi2"] = own
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         own = checkpoint["qi2"]
-        self.steps_done = own["steps_done"]
+        self.steps_done, self.ended = own["steps_done"], own.get("ended", "")
         batches = self.steps_done * self.share.micros  # Lightning counts micro-batches, of which a step may now have more or fewer
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
             if isinstance(counts, dict):
@@ -163,5 +169,6 @@ class _Batches(IterableDataset):  # type: ignore[type-arg]
         module, worker = self.module, get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
         parts = module.share.split()
-        for i in range(module.steps_done * len(parts) + turn, module.total_steps * len(parts), turns):
+        last = module.steps_done if module.ended else module.total_steps
+        for i in range(module.steps_done * len(parts) + turn, last * len(parts), turns):
             yield module.part(i // len(parts), parts[i % len(parts)])

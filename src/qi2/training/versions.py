@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from qi2.core.errors import QI2Error
 from qi2.models.condition import ConditionEncoder
@@ -19,14 +21,18 @@ TRANSFORM = "bucket/cover/box/centre"  # how a picture comes to its size; anothe
 IDLE = ("checkpointing", "tiling")  # settings of a VAE that leave its latents as they are, up to seams
 
 
-def vae_hash(vae: VAE) -> str:
-    """Hex SHA-256 of the VAE's weights and config."""
-    config = {name: value for name, value in asdict(vae.cfg).items() if name not in IDLE}
+def network_hash(network: nn.Module, config: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of a network's weights and config."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(vae.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def vae_hash(vae: VAE) -> str:
+    """Hex SHA-256 of the VAE's weights and config."""
+    return network_hash(vae, {name: value for name, value in asdict(vae.cfg).items() if name not in IDLE})
 
 
 def versions(vae: VAE, encoder: ConditionEncoder, settings: EncodeConfig | None = None) -> dict[str, Any]:
