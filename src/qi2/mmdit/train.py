@@ -14,8 +14,8 @@ from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.mmdit.config import PhaseConfig
 from qi2.mmdit.module import MMDiTModule
 from qi2.mmdit.preview import Preview
-from qi2.models.config import LoRAConfig, MMDiTConfig
-from qi2.models.lora import adapter_of, add_adapter, apply_adapter, merge, read_adapter, save_adapter
+from qi2.models.config import MMDiTConfig
+from qi2.models.lora import adapter_of, merge, save_adapter, with_adapter
 from qi2.models.mmdit import MMDiT
 from qi2.models.mmdit_diffusers import load_mmdit
 from qi2.models.vae import VAE
@@ -51,13 +51,6 @@ def start_model(config: MMDiTConfig, start: Path | None, seed: int) -> MMDiT:
             "give its own condition encoder in standins.vlm.path"
         )
     return model.run_like(config)
-
-
-def with_adapter(model: MMDiT, lora: LoRAConfig) -> MMDiT:
-    """The model itself, or frozen with the adapters that train."""
-    if lora.path:
-        return apply_adapter(model, read_adapter(Path(lora.path), model.config.layers))
-    return add_adapter(model, lora) if lora.rank else model
 
 
 def preview(cfg: "Recipe", phase: PhaseConfig, data: EncodedSet, vae: Path | None) -> Preview | None:

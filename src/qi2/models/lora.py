@@ -117,6 +117,13 @@ def apply_adapter(model: MMDiT, adapter: Adapter) -> MMDiT:
     return model
 
 
+def with_adapter(model: MMDiT, config: LoRAConfig) -> MMDiT:
+    """The model itself, or frozen with the adapters that train: new ones, or those of ``config.path``."""
+    if config.path:
+        return apply_adapter(model, read_adapter(Path(config.path), model.config.layers))
+    return add_adapter(model, config) if config.rank else model
+
+
 @torch.no_grad()
 def merge(model: MMDiT) -> MMDiT:
     """Add the adapters to the weights that they belong to, and leave a plain model; in place."""
