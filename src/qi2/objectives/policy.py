@@ -34,13 +34,14 @@ def relative(rewards: Tensor, scale: str = "batch") -> Tensor:
     return centred / (inside.sqrt() + TINY)
 
 
-def advantages(rewards: Mapping[str, Tensor], weights: Mapping[str, float], scale: str = "batch", limit: float = 2.0) -> Tensor:
-    """Each reward normalised inside its groups, weighted, summed and normalised again (GDPO); (P, G) within +-limit.
+def advantages(rewards: Mapping[str, Tensor], weights: Mapping[str, float], scale: str = "group", limit: float = 2.0) -> Tensor:
+    """GDPO: each reward normalised in units of ``scale``, weighted, summed, and the sum normalised over the batch; (P, G) within +-limit.
 
-    Normalising before the sum makes rewards of different ranges comparable, so that a weight means what it says.
+    Normalising before the sum makes rewards of different ranges comparable, so that a weight means what it says. After a weighted sum of raw
+    rewards, as Flow-GRPO has it, the reward with the widest range decides.
     """
     total = torch.stack([weights[name] * relative(values, scale) for name, values in rewards.items()]).sum(dim=0)
-    return relative(total, scale).clamp(-limit, limit)
+    return relative(total, "batch").clamp(-limit, limit)
 
 
 def nft_loss(new: Tensor, old: Tensor, x_t: Tensor, x0: Tensor, t: Tensor, optimality: Tensor, beta: float = 1.0) -> Tensor:
@@ -59,8 +60,13 @@ def _weighted_error(prediction: Tensor, x0: Tensor) -> Tensor:
     return error.square().mean(dim=1) / error.detach().abs().mean(dim=1).clamp(min=1e-5)
 
 
+def divergence(velocity: Tensor, reference: Tensor) -> Tensor:
+    """(B,) mean squared difference of velocities: what DiffusionNFT penalises as KL to a reference; a path's KL is an integral of it over time."""
+    return (velocity - reference).square().flatten(1).mean(dim=1)
+
+
 def sde_step(x: Tensor, velocity: Tensor, now: float, after: float, noise_level: float, start: float) -> tuple[Tensor, float]:
-    """Mean (B, C, h, w) and standard deviation of the Flow-SDE step from time ``now`` to ``after`` < now.
+    """Mean (B, C, h, w) and standard deviation of the Flow-SDE step from time ``now`` to ``after`` < now; at noise_level 0 the Euler step.
 
     The step keeps the marginals of the ODE in the limit of many steps. ``start``: the time used in the noise's denominator at
     now = 1, where it would vanish (Flow-GRPO takes the schedule's second time).
@@ -77,7 +83,23 @@ def log_probability(x: Tensor, mean: Tensor, std: float) -> Tensor:
     return density.flatten(1).mean(dim=1)
 
 
-def ratio_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
+def gaussian_kl(mean: Tensor, reference: Tensor, std: float) -> Tensor:
+    """(B,) KL per value of one step's Gaussian to the reference's, both of deviation ``std`` (Flow-GRPO's paper; its code leaves out the step's length)."""
+    return (mean - reference).square().flatten(1).mean(dim=1) / (2 * std**2)
+
+
+def log_ratio(x: Tensor, mean: Tensor, old_mean: Tensor, std: float, guard: bool = False) -> Tensor:
+    """(B,) log of new over old probability of a step to x; exactly 0 where the means are equal.
+
+    With x = old_mean + std eps and d = mean - old_mean it is mean(eps d) / std - mean(d^2) / (2 std^2). The second term shifts every ratio below one,
+    so that the clip lets good samples go on for longer than bad ones, and the division by std makes late steps leave the clip's range first.
+    ``guard`` (GRPO-Guard, Wang et al., 2025) takes the shift away and multiplies by std: mean(eps d), alike in all steps.
+    """
+    plain = log_probability(x, mean, std) - log_probability(x, old_mean, std)
+    return std * (plain + gaussian_kl(mean, old_mean, std)) if guard else plain
+
+
+def ratio_loss(ratio_log: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """PPO's clipped objective over (B,) samples; a scalar. On-policy every ratio is exactly one."""
-    ratio = (log_prob - old_log_prob).exp()
+    ratio = ratio_log.exp()
     return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)).mean()

@@ -6,6 +6,7 @@ and reward weights move during training. It gives no numbers and names no object
 
 from dataclasses import dataclass, field
 
+from qi2.models.config import LoRAConfig
 from qi2.training.config import OptimizerConfig
 
 OBJECTIVES = ("nft", "grpo", "supervised")
@@ -32,11 +33,27 @@ class RolloutConfig:
 
     prompts: int = 12  # groups per step
     group: int = 8  # samples per prompt
+    batch: int = 0  # prompts that are sampled, and learnt from, at once, as memory allows; 0: all
     steps: int = 6
     guidance: float = 2.0  # report: on
     edit_guidance: float = 1.0
-    sde_steps: int = 3  # grpo: the first steps are stochastic and trained
+    sde_steps: int = 2  # grpo: so many steps in a row are stochastic and trained, from a start drawn for every rollout (MixGRPO, Flow-GRPO-Fast)
+    sde_range: list[int] = field(default_factory=lambda: [0, 4])  # grpo: steps among which they lie; never the last
     noise_level: float = 0.7  # grpo: of the stochastic steps
+
+
+@dataclass
+class JudgeConfig:
+    """Guards against over-optimisation. Every ``every`` steps the same held-out prompts are drawn with the same noise, and scored by the
+    rewards and by a judge that is not one of them; the best policy by the judge is what the run hands on."""
+
+    scorer: str = "exact"  # all of the world's truth; on own data the name of any scorer without a weight in ``rewards``
+    every: int = 0  # steps; 0: no judge, no budgets, fixed reward weights, and the last policy is handed on
+    prompts: int = 60
+    group: int = 4  # samples per prompt
+    fall: float = 3.0  # the run ends where the judge is so many standard errors below its best (paired over prompts); 0: never
+    diversity: float = 0.5  # ... or where samples of a prompt are less than this share as far apart as at the start; 0: never
+    kl: float = 0.0  # ... or where the policy is further than this from its start, mean squared difference of velocities; 0: never
 
 
 @dataclass
@@ -49,19 +66,25 @@ class RLHFConfig:
     size: int = 256  # px
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     rewards: dict[str, float] = field(
         default_factory=lambda: {
             "aesthetic": 1.0, "alignment": 1.0, "portrait": 1.0, "instruction": 1.0, "consistency": 1.0, "checker": 0.0,
-        }  # checker: the world's exact truth
+        }  # checker: the world's truth, with marks for parts of it
     )  # fmt: skip
     reward_floor: float = 0.2  # a reward's weight shrinks with its spread inside groups, against its widest so far, never below this factor
-    scale: str = "batch"  # unit of advantages: spread of the whole batch, or of each group
+    reward_rate: float = 0.5  # how fast weights move towards rewards that have fallen below their best: see `qi2.rlhf.balance`; 0: not
+    reward_limit: float = 4.0  # the most that moves a weight up or down, as a factor
+    scale: str = "group"  # unit in which each reward is normalised: the spread of its group (GDPO), or of the whole batch
     limit: float = 2.0  # advantages are clipped to +-limit
     updates: int = 2  # per rollout
     beta: float = 1.0  # nft: distance of the implicit policies
     t_range: list[float] = field(default_factory=lambda: [0.3, 1.0])  # nft: uniform times
     clip_range: float = 0.01  # grpo
+    guard: bool = False  # grpo: GRPO-Guard's normalised ratio and equal weight of all steps; its clip_range is far smaller (paper: 2e-6)
+    kl: float = 0.0  # weight of the distance to the start: grpo of the steps' Gaussians, nft of the velocities
     old_decay: float = 0.0  # the rollout policy is an average of the trained one; 0 follows it at once
+    lora: LoRAConfig = field(default_factory=LoRAConfig)  # train adapters and merge them at the end; also kept as a file for diffusers
     supervised: float = 0.3  # weight of ordinary flow matching on real samples
     real_batch: int = 32  # real samples per update
     stage: int = 6  # manifest of the real samples

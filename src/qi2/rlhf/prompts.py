@@ -56,20 +56,29 @@ def kind_weights(config: PromptsConfig, kinds: Mapping[str, float], edit_kinds: 
 def world_prompts(config: PromptsConfig, size: int, seed: int) -> "PromptPool":
     """``pool`` prompts of new random training scenes and edits, by the kinds' weights; not encoded yet."""
     weights = kind_weights(config, config.kinds, config.edit_kinds)
-    prompts = []
-    for kind, share in weights.items():
-        make = partial(_edit, kind.removeprefix(EDIT), size) if kind.startswith(EDIT) else partial(_scene, kind)
-        prompts += [make(rng.numpy_rng(seed, f"rlhf/prompt/{kind}", i)) for i in range(max(1, round(config.pool * share)))]
+    prompts = [prompt for kind, share in weights.items() for prompt in _of_kind(kind, size, seed, "train", max(1, round(config.pool * share)))]
     return PromptPool(prompts, weights)
 
 
-def _scene(kind: str, draw: np.random.Generator) -> Prompt:
-    scene = sample_scene(draw, kind, "train")
+def heldout_prompts(config: PromptsConfig, size: int, seed: int, n: int) -> list[Prompt]:
+    """About ``n`` prompts for a judge, as many of every kind with a weight, each with something that training never shows; not encoded yet."""
+    kinds = kind_weights(config, config.kinds, config.edit_kinds)
+    return [prompt for kind in kinds for prompt in _of_kind(kind, size, seed, "heldout", max(1, round(n / len(kinds))))]
+
+
+def _of_kind(kind: str, size: int, seed: int, split: str, n: int) -> list[Prompt]:
+    make = partial(_edit, kind.removeprefix(EDIT), size) if kind.startswith(EDIT) else partial(_scene, kind)
+    stream = "prompt" if split == "train" else split
+    return [make(split, rng.numpy_rng(seed, f"rlhf/{stream}/{kind}", i)) for i in range(n)]
+
+
+def _scene(kind: str, split: str, draw: np.random.Generator) -> Prompt:
+    scene = sample_scene(draw, kind, split)
     return Prompt(kind, captions(scene, draw, 1)[0], scene)
 
 
-def _edit(kind: str, size: int, draw: np.random.Generator) -> Prompt:
-    edit = sample_edit(draw, kind, "train")
+def _edit(kind: str, size: int, split: str, draw: np.random.Generator) -> Prompt:
+    edit = sample_edit(draw, kind, split)
     return Prompt(EDIT + kind, edit.instruction, edit, [render(scene, size) for scene in edit.references])
 
 
@@ -113,6 +122,15 @@ class PromptPool:
         self.prompts = prompts
         self.by_kind: dict[str, list[Prompt]] = {kind: [p for p in prompts if p.kind == kind] for kind in weights}
         self.kinds, self.weights = list(weights), np.array(list(weights.values()))
+
+    def hold_out(self, n: int) -> list[Prompt]:
+        """Take about ``n`` prompts out for a judge, as many of every kind, but no more than half of what a kind has."""
+        each, taken = max(1, round(n / len(self.kinds))), []
+        for group in self.by_kind.values():
+            for _ in range(min(each, len(group) // 2)):
+                taken.append(group.pop())
+        self.prompts = [prompt for group in self.by_kind.values() for prompt in group]
+        return taken
 
     def draw(self, draw: np.random.Generator, n: int, factors: np.ndarray) -> list[Prompt]:
         """``n`` prompts; a kind's weight is multiplied by its factor (one per kind, in the order of ``kinds``)."""

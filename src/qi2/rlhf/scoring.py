@@ -1,4 +1,4 @@
-"""Rewards of a rollout: any number of named scorers, and the world's exact checker as one of them."""
+"""Rewards of a rollout: any number of named scorers, and what the world's exact checker says, in two of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from qi2.data.world.edits import Edit
 from qi2.data.world.scene import Scene
 from qi2.rlhf.prompts import Prompt
 
-CHECKER = "checker"
+CHECKER, EXACT = "checker", "exact"
 KEPT_SCALE = 40.0  # mean absolute change (0..255) of the pixels to keep at which the checker's consistency is 0
 
 
@@ -49,12 +49,26 @@ def _truth_score(sample: RolloutSample) -> float:
     return float("nan")
 
 
+def exact(samples: Sequence[RolloutSample]) -> Tensor:
+    """The world's truth: 1 where a picture shows all that was asked for, or is the whole target of an edit, else 0; NaN where it is not known."""
+    return torch.tensor([_all_right(sample) for sample in samples])
+
+
+def _all_right(sample: RolloutSample) -> float:
+    truth = sample.prompt.truth
+    if isinstance(truth, Scene):
+        return float(check(sample.image, truth)["all"])
+    if isinstance(truth, Edit):
+        return float(check_edit(sample.image, truth, sample.prompt.sources[0])["all"])
+    return float("nan")
+
+
 def choose_scorers(weights: Mapping[str, float], given: Mapping[str, Scorer]) -> dict[str, Scorer]:
-    """The scorers of all rewards with a weight; the checker is always there.
+    """The scorers of all rewards with a weight; `checker` and `exact` are always there.
 
     Raises QI2Error where a reward has a weight but no scorer.
     """
-    known = {CHECKER: checker, **given}
+    known = {CHECKER: checker, EXACT: exact, **given}
     missing = [name for name, weight in weights.items() if weight > 0 and name not in known]
     if missing:
         raise QI2Error(f"rlhf.rewards: no scorer for {', '.join(missing)}; known are {', '.join(sorted(known))}; set the weight to 0")

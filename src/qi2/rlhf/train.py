@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
+from qi2.models.lora import adapter_of, merge, save_adapter, with_adapter
 from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE
-from qi2.rlhf.config import RLHFConfig
+from qi2.rlhf.config import RLHFConfig, RolloutConfig
+from qi2.rlhf.judge import Judge
 from qi2.rlhf.module import RLHFModule
-from qi2.rlhf.prompts import PromptPool, encode, manifest_prompts, world_prompts
+from qi2.rlhf.prompts import Prompt, PromptPool, encode, heldout_prompts, manifest_prompts, world_prompts
 from qi2.rlhf.rollout import Sampler
 from qi2.rlhf.scoring import Scorer, choose_scorers
 from qi2.training.encoded import EncodedSet
@@ -43,29 +45,50 @@ class RLHFInputs:
 
 
 def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer], out: Path, reporter: Reporter) -> dict[str, float]:
-    """Write model.safetensors, config.json, metrics.json and curves.csv to ``out``.
+    """Write model.safetensors, config.json, metrics.json, curves.csv and, with a judge, judgements.json to ``out``; with LoRA also the adapter.
 
-    scorers: one per reward that ``rlhf.rewards`` gives a weight; the world's checker is built in.
+    scorers: one per reward that ``rlhf.rewards`` gives a weight, and the judge; the world's truth is built in. A judge hands on the best policy, not the last.
     """
     with publish(out) as staging:
         module = build(cfg, inputs, scorers)
         reporter.metrics({f"data/{what}": value for what, value in module.mixture.plan.figures(cfg.rlhf.steps * cfg.rlhf.updates).items()}, 0)
         reporters = Reporters(reporter, FileReporter(staging))
         fit(module, "rlhf", reporters, engine=cfg.engine, checkpoints=inputs.checkpoints)
+        metrics = {"rlhf/steps": float(module.steps_done), **_ends(staging / "curves.csv")}
+        if module.stop is not None:
+            metrics["rlhf/best_step"] = float(module.stop.give(module.model))
+            (staging / "judgements.json").write_text(json.dumps({"ended": module.ended, "judgements": module.history}, indent=1))
+        if module.ended:
+            reporters.text("ended.txt", f"rlhf ended after step {module.steps_done} of {module.total_steps}: {module.ended}\n")
+        if cfg.rlhf.lora.rank or cfg.rlhf.lora.path:
+            save_adapter(adapter_of(module.model), staging / "lora", module.model.config.layers)
+            merge(module.model)
         module.model.save(staging)
-        metrics = {"rlhf/steps": float(module.total_steps), **_ends(staging / "curves.csv")}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
 
 
 def build(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer]) -> RLHFModule:
-    """The module with everything it reads."""
+    """The module with everything it reads. Raises QI2Error where the judge is one of the rewards."""
     config, vae, encoder = cfg.rlhf, VAE.load(inputs.vae), ConditionEncoder.load(inputs.vlm)
     check(inputs.encoded, vae, encoder)
-    pool = prompt_pool(config, inputs, cfg.seed)
-    empty = encode(pool.prompts, encoder, vae)
-    sampler = Sampler(config.rollout, config.size, cfg.sampler, vae, empty, choose_scorers(config.rewards, scorers))
-    return RLHFModule(MMDiT.load(inputs.start), EncodedSet(inputs.encoded), pool, sampler, config, cfg.seed)
+    pool, wanted = prompt_pool(config, inputs, cfg.seed), config.judge
+    if wanted.every and config.rewards.get(wanted.scorer, 0) > 0:
+        raise QI2Error(
+            f"rlhf.judge.scorer {wanted.scorer!r} is one of the rewards, so it cannot tell when they are cheated; name another, or set its weight to 0"
+        )
+    asked: list[Prompt] = []
+    if wanted.every:
+        from_world = config.prompts.source == "world"
+        asked = heldout_prompts(config.prompts, config.size, cfg.seed, wanted.prompts) if from_world else pool.hold_out(wanted.prompts)
+    empty = encode([*pool.prompts, *asked], encoder, vae)
+
+    def sampler(rollout: RolloutConfig, more: Mapping[str, float]) -> Sampler:
+        return Sampler(rollout, config.size, cfg.sampler, vae, empty, choose_scorers({**config.rewards, **more}, scorers))
+
+    judge = Judge(sampler(replace(config.rollout, group=wanted.group), {wanted.scorer: 1.0}), asked, wanted.scorer, cfg.seed) if asked else None
+    model = with_adapter(MMDiT.load(inputs.start), config.lora)
+    return RLHFModule(model, EncodedSet(inputs.encoded), pool, sampler(config.rollout, {}), config, cfg.seed, judge)
 
 
 def prompt_pool(config: RLHFConfig, inputs: RLHFInputs, seed: int) -> PromptPool:
