@@ -1,13 +1,14 @@
 """Reward models, what reinforcement learning changed (report 4.2), and the few-step student (report 4.3)."""
 
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 from qi2.evaluation.bootstrap import Figure
-from qi2.evaluation.charts import short, whisker
+from qi2.evaluation.charts import line_chart, short, whisker
 from qi2.evaluation.models import LABELS
 from qi2.evaluation.report_html import missing, number, picture, table
-from qi2.evaluation.run_folder import RunFolder
+from qi2.evaluation.run_folder import RunFolder, read_json
 from qi2.evaluation.sections.chain import by_kind, grid, measure, measured
 from qi2.evaluation.summary import reward_figures
 
@@ -58,6 +59,33 @@ def _scale(figures: Sequence[Figure]) -> tuple[float, float]:
     return -tenths / 10, tenths / 10
 
 
+def watched(run: RunFolder) -> str:
+    """What the held-out judge saw while RL went on: the reward against the truth, what was left of diversity, and the same prompts over steps."""
+    found = read_json(run.path / "rlhf" / "judgements.json", {})
+    judged = found.get("judgements", [])
+    if not judged:
+        unwatched = "<p>No judge watched this run: <code>rlhf.judge.every</code> is 0.</p>"
+        return unwatched if run.has("rlhf") else missing("Judgements of a held-out judge", "rlhf")
+    shown = ("judge/truth", "judge/reward", "judge/diversity", "judge/kl")
+    series = {name: [(row["step"], row[name]) for row in judged if name in row] for name in sorted({name for row in judged for name in row} - {"step"})}
+    charts, more = (
+        "".join(f"<div>{line_chart(name.removeprefix('judge/'), {name: points})}</div>" for name, points in series.items() if (name in shown) == first)
+        for first in (True, False)
+    )
+    best = run.metrics("rlhf").get("rlhf/best_step", judged[-1]["step"])
+    end = f"It ended early: {escape(found['ended'])}." if found.get("ended") else "It went on to its last step."
+    note = (
+        "<p>The same held-out prompts with the same noise. <b>truth</b> is a judge that is not in the reward; <b>reward</b> the composite in units of its "
+        f"spread at the start. A reward that rises while the truth falls is being cheated. {end} Handed on: the policy of step {best:g}.</p>"
+    )
+    sheets = sorted((run.path / "rlhf" / "images").glob("*@*.png"), key=lambda path: int(path.stem.split("@")[1]))
+    pictures = "".join(
+        picture(path, caption=f"step {path.stem.split('@')[1]}: source of an edit, before RL, now", alt="the same prompts", longest=2000) for path in sheets
+    )
+    fold = f'<details><summary>Single rewards, weights and kinds</summary><div class="charts">{more}</div></details>'
+    return f'{note}<div class="charts">{charts}</div>{fold}<div class="wide">{pictures}</div>'
+
+
 def distillation(run: RunFolder) -> str:
     """The 4-step student beside the many-step teacher, the teacher at 4 steps, and the untrained 4-step sampler."""
     prefix, label, low, high = measure(run)
@@ -81,5 +109,6 @@ def _effort(entry: dict[str, Any]) -> list[str]:
 SECTIONS: list[tuple[str, str, Callable[[RunFolder], str]]] = [
     ("rewards", "Reward models", rewards),
     ("gain", "What RL changed", gain),
+    ("watched", "Reward against truth", watched),
     ("distillation", "Four steps", distillation),
 ]
