@@ -137,8 +137,8 @@ def test_with_the_guards_off_the_reward_rises_while_the_truth_falls_and_with_the
 
 
 def test_killed_run_with_a_judge_goes_on_exactly_and_ends_at_the_same_step(small_world: Any, tmp_path: Path) -> None:
-    judge = JudgeConfig(scorer="moderation", every=2, prompts=6, group=2, fall=0.0, kl=0.015)
-    config = settings(steps=12, old_decay=0.5, supervised=0.0, judge=judge)
+    judge = JudgeConfig(scorer="moderation", every=2, prompts=6, group=2, fall=0.0, kl=0.01)
+    config = settings(steps=12, old_decay=0.5, average=0.5, supervised=0.0, judge=judge)
     recipe, calls = Recipe(rlhf=config, engine=EngineConfig(checkpoint_steps=1)), 0
     train_rlhf(recipe, inputs(small_world), {"redness": redness, "moderation": moderation}, tmp_path / "whole", NullReporter())
 
@@ -159,6 +159,15 @@ def test_killed_run_with_a_judge_goes_on_exactly_and_ends_at_the_same_step(small
     for name in ("judgements.json", "curves.csv"):
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+
+
+def test_what_is_judged_and_handed_on_is_the_average_where_one_is_kept(small_world: Any, tmp_path: Path) -> None:
+    plain, averaged = (settings(average=decay, judge=JudgeConfig(every=4, prompts=4, group=2, fall=0.0)) for decay in (0.0, 0.99))
+    moved = []
+    for name, config in (("plain", plain), ("averaged", averaged)):
+        train_rlhf(Recipe(rlhf=config), inputs(small_world), {"redness": redness}, tmp_path / name, NullReporter())
+        moved.append(json.loads((tmp_path / name / "judgements.json").read_text())["judgements"][-1]["judge/kl"])
+    assert 0 < moved[1] < moved[0]
 
 
 def test_pictures_of_the_same_prompts_before_and_now_are_drawn_over_the_run(small_world: Any, tmp_path: Path) -> None:

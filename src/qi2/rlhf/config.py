@@ -83,6 +83,7 @@ class RLHFConfig:
     clip_range: float = 0.01  # grpo
     guard: bool = False  # grpo: GRPO-Guard's normalised ratio and equal weight of all steps; its clip_range is far smaller (paper: 2e-6)
     kl: float = 0.0  # weight of the distance to the start: grpo of the steps' Gaussians, nft of the velocities
+    average: float = 0.0  # decay per step of the weight average that is judged and handed on; 0: the weights themselves
     old_decay: float = 0.0  # the rollout policy is an average of the trained one; 0 follows it at once
     lora: LoRAConfig = field(default_factory=LoRAConfig)  # train adapters and merge them at the end; also kept as a file for diffusers
     supervised: float = 0.3  # weight of ordinary flow matching on real samples

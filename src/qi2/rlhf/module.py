@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -172,10 +172,11 @@ class RLHFModule(ManualModule):
         """Judge the policy, move the reward weights, keep the best, and end the run where a limit is passed."""
         if self.judge is None or self.stop is None:
             return
-        with self.timed("judge"):
+        averaged = nullcontext() if self.average is None else self.average.instead(self.model)
+        with self.timed("judge"), averaged:
             verdict = self.judge(self.model, self.reference)
+            reason = self.stop(verdict, self.model, step)
         self.balance.see_judgement(verdict.rewards)
-        reason = self.stop(verdict, self.model, step)
         figures = self._figures(verdict)
         self.history.append({"step": float(step), **figures})
         self.observe(figures)

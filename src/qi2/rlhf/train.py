@@ -53,7 +53,7 @@ def train_rlhf(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer],
         module = build(cfg, inputs, scorers)
         reporter.metrics({f"data/{what}": value for what, value in module.mixture.plan.figures(cfg.rlhf.steps * cfg.rlhf.updates).items()}, 0)
         reporters = Reporters(reporter, FileReporter(staging))
-        fit(module, "rlhf", reporters, engine=cfg.engine, checkpoints=inputs.checkpoints)
+        fit(module, "rlhf", reporters, engine=cfg.engine, checkpoints=inputs.checkpoints, ema=cfg.rlhf.average)
         metrics = {"rlhf/steps": float(module.steps_done), **_ends(staging / "curves.csv")}
         if module.stop is not None:
             metrics["rlhf/best_step"] = float(module.stop.give(module.model))

@@ -1,0 +1,201 @@
+"""What RLHF at scale tiny gains, and what one change of its settings is worth: ``python -m benchmarks.tiny_rlhf --variant NAME --seed S``.
+
+Aligns the sft model of a finished ``make run`` (which it leaves as it is) with one thread, and prints one line of JSON: CPU seconds, the judge's
+curve, and on held-out prompts of a development suite (as `benchmarks.tiny_ablations`, but guidance 1 beside the deployed one) what is right by kind,
+and the layouts of counts over 16 noises per prompt. ``--variant start`` measures the sft model; ``--against FILE`` (its output) adds paired differences.
+``--summary FILE ...`` prints differences pooled over the seeds of one variant, bootstrapped over prompts. ``docs/alignment.md`` keeps the results.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tiny_ablations import EDITS, PROMPTS, SEED, STEPS
+from qi2.core.reporter import NullReporter
+
+ROOM = ("count", "relation", "text")  # kinds of T2I that leave room
+LAYOUT_PROMPTS, LAYOUT_NOISES = 24, 16
+VARIANTS: dict[str, list[str]] = {
+    "final": [],
+    "start": ["rlhf.steps=0"],
+    "control": ["rlhf.objective=supervised", "rlhf.updates=4"],
+    "no_guidance": ["rlhf.rollout.guidance=1.0"],
+    "grpo": ["rlhf.objective=grpo", "rlhf.rollout.sde_steps=2"],
+    "grpo_guard": ["rlhf.objective=grpo", "rlhf.guard=true", "rlhf.clip_range=1.0e-4"],
+    "batch_scale": ["rlhf.scale=batch"],
+    "no_anchor": ["rlhf.supervised=0.0"],
+    "reward_models": ["rlhf.rewards={aesthetic: 0.05, alignment: 1.0, portrait: 0.0, instruction: 1.0, consistency: 0.5, checker: 0.0}"],
+    "checker": ["rlhf.rewards={aesthetic: 0.05, alignment: 0.1, portrait: 0.0, instruction: 0.1, consistency: 0.05, checker: 1.0}"],
+}
+
+
+class Exam:
+    """Held-out prompts, edits and repeated counts, encoded once; says what a model gets right."""
+
+    def __init__(self, recipe: Any, runs: Path) -> None:
+        from qi2.core.rng import key
+        from qi2.evaluation.generate import encode_suite
+        from qi2.evaluation.suites import edit_suite, t2i_suite
+        from qi2.models.condition import ConditionEncoder
+        from qi2.models.vae import VAE
+
+        config = replace(recipe.evaluate, seed=SEED, prompts_per_kind=PROMPTS, edits_per_kind=EDITS)
+        self.recipe, self.runs, self.vae, encoder = recipe, runs, VAE.load(runs / "vae"), ConditionEncoder.load(runs / "standins" / "vlm")
+        self.prompts, self.edits = t2i_suite(config), edit_suite(config)
+        self.counts = [p for p in self.prompts if p.kind == "count"][:LAYOUT_PROMPTS]
+        self.sources = [edit.references(config.size) for edit in self.edits]
+        again = [p for p in self.counts for _ in range(LAYOUT_NOISES)]
+
+        def encoded(items: Any, references: list[Any], seeds: list[int]) -> Any:
+            return encode_suite(encoder, self.vae, [i.prompt for i in items], references, seeds, config.size)
+
+        self.suites = {
+            "t2i": encoded(self.prompts, [[] for _ in self.prompts], [p.noise_seed for p in self.prompts]),
+            "edit": encoded(self.edits, self.sources, [e.noise_seed for e in self.edits]),
+            "layout": encoded(again, [[] for _ in again], [key(SEED, "layout", i) for i in range(len(again))]),
+        }
+
+    def pictures(self, model: Any, suite: str, guidance: float) -> list[Any]:
+        from qi2.evaluation.generate import Drawing, draw
+        from qi2.evaluation.models import Contender
+
+        sampler = Contender(suite, self.runs, self.recipe.sampler.schedule(STEPS), guidance, self.recipe.sampler.edit_guidance)
+        return draw(Drawing(model, sampler, self.suites[suite], self.vae, self.recipe.evaluate.batch))
+
+    def __call__(self, model: Any) -> dict[str, dict[str, list[Any]]]:
+        """{suite: {kinds, right}}: T2I at guidance 1 and at the deployed one, edits done and wholly right."""
+        from qi2.evaluation import score
+
+        found: dict[str, dict[str, list[Any]]] = {}
+        for name, guidance in (("t2i", self.recipe.sampler.guidance), ("t2i_unguided", 1.0)):
+            verdicts = score.judge_t2i(self.pictures(model, "t2i", guidance), self.prompts)
+            found[name] = {"kinds": [p.kind for p in self.prompts], "right": [int(v["all"]) for v in verdicts]}
+        edited = score.judge_edits(self.pictures(model, "edit", 1.0), self.edits, [group[0] for group in self.sources])
+        kinds = [e.kind for e in self.edits]
+        found["edit_done"] = {"kinds": kinds, "right": [int(v["done"]) for v in edited]}
+        found["edit_right"] = {"kinds": kinds, "right": [int(v["all"]) for v in edited]}
+        return found
+
+    def layouts(self, model: Any) -> dict[str, float]:
+        """Of 16 pictures per count prompt: the share that is right, its different layouts, and how often two right ones of a prompt differ."""
+        from qi2.data.world.checker import check, read
+
+        pictures = self.pictures(model, "layout", self.recipe.sampler.guidance)
+        right, different, among = [], [], []
+        for i, item in enumerate(self.counts):
+            own = pictures[i * LAYOUT_NOISES : (i + 1) * LAYOUT_NOISES]
+            good = [bool(check(picture, item.scene)["all"]) for picture in own]
+            seen = [frozenset(read(picture, item.scene.grid).occupied()) for picture in own]
+            right.append(sum(good) / len(own))
+            different.append(len(set(seen)))
+            pairs = [seen[a] != seen[b] for a in range(len(own)) for b in range(a) if good[a] and good[b]]
+            among += [sum(pairs) / len(pairs)] if pairs else []
+        mean = {"right": right, "layouts": different, "pairs_that_differ": among}
+        return {name: round(sum(values) / max(len(values), 1), 3) for name, values in mean.items()}
+
+
+class Times(NullReporter):
+    """A reporter that sums what the parts of a step took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = 0
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        for name in ("speed/rollout_s", "speed/reward_s", "speed/update_s"):
+            if name in values:
+                self.seconds[name] = self.seconds.get(name, 0.0) + values[name] * (step - self.last)
+        self.last = step
+
+
+def align(recipe: Any, runs: Path) -> tuple[Any, dict[str, Any]]:
+    """The aligned model and how it came about."""
+    from qi2.models.mmdit import MMDiT
+    from qi2.rewards.score import RewardModels
+    from qi2.rlhf.train import RLHFInputs, build
+    from qi2.training.fit import fit
+
+    if not recipe.rlhf.steps:
+        return MMDiT.load(runs / "sft"), {}
+    vlm = runs / "standins" / "vlm"
+    scorers = RewardModels.load(runs / "rewards", vlm).scorers(recipe.rewards.portrait_words)
+    module = build(recipe, RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", vlm, None, runs / "raw", runs / "curated"), scorers)
+    times, start, began = Times(), time.process_time(), time.monotonic()
+    fit(module, "rlhf", times, engine=recipe.engine, ema=recipe.rlhf.average)
+    found = {"seconds": round(time.process_time() - start, 1), "wall": round(time.monotonic() - began, 1), "steps": module.steps_done}
+    found |= {"parts": {name: round(value, 1) for name, value in times.seconds.items()}, "ended": module.ended}
+    if module.stop is not None:
+        found |= {"best_step": module.stop.give(module.model), "history": module.history}
+    return module.model.eval(), found
+
+
+def means(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Shares right: all, the kinds that leave room, and each kind."""
+    import numpy as np
+
+    figures = {}
+    for suite, rows in found.items():
+        kinds, right = np.array(rows["kinds"]), np.array(rows["right"], float)
+        own = {"all": right.mean()} | ({"room": right[np.isin(kinds, ROOM)].mean()} if "t2i" in suite else {})
+        figures[suite] = {name: round(float(v), 3) for name, v in (own | {k: right[kinds == k].mean() for k in dict.fromkeys(kinds.tolist())}).items()}
+    return figures
+
+
+def differences(runs: list[dict[str, Any]], base: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Paired differences (value, low, high) from the start, the mean over runs (seeds) per prompt, bootstrapped over prompts."""
+    import numpy as np
+
+    from qi2.evaluation.bootstrap import Bootstrap
+
+    boot, found = Bootstrap(SEED, 2000), {}
+    for suite, rows in base.items():
+        kinds, before = np.array(rows["kinds"]), np.array(rows["right"], float)
+        after = np.mean([run[suite]["right"] for run in runs], axis=0)
+        groups = {"all": np.full(len(kinds), True), "room": np.isin(kinds, ROOM)} | {k: kinds == k for k in dict.fromkeys(kinds.tolist())}
+        figures = {name: boot.difference(after[own], before[own]) for name, own in groups.items() if own.any()}
+        found[suite] = {name: [round(x, 3) for x in (figure.value, figure.low, figure.high)] for name, figure in figures.items()}
+    return found
+
+
+def read(path: Path) -> Any:
+    """The last line of a variant's output."""
+    return json.loads(path.read_text().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_rlhf", description=__doc__)
+    parser.add_argument("--variant", choices=VARIANTS, default="final")
+    parser.add_argument("--seed", type=int, default=0, help="of prompts, noise and real samples of the training")
+    parser.add_argument("--set", nargs="*", default=[], help="further settings, as key=value")
+    parser.add_argument("--runs", type=Path, help="folder of a finished run of scale tiny")
+    parser.add_argument("--against", type=Path, help="output of --variant start, for paired differences")
+    parser.add_argument("--summary", nargs="*", type=Path, help="outputs of one variant's seeds: their pooled differences, and no training")
+    given = parser.parse_args()
+    base = read(given.against)["verdicts"] if given.against else None
+    if given.summary:
+        print(json.dumps(differences([read(path)["verdicts"] for path in given.summary], base)))
+        return
+    import torch
+
+    from qi2.config import load
+    from qi2.recipe import Recipe
+    from tasks import settings
+
+    torch.set_num_threads(1)
+    recipe = load(Recipe, [settings.ROOT / "conf" / "scale" / "tiny.yaml"], [f"seed={given.seed}", *VARIANTS[given.variant], *given.set])
+    runs = given.runs or settings.ROOT / settings.runs_folder("tiny")
+    model, result = align(recipe, runs)
+    exam = Exam(recipe, runs)
+    found = exam(model)
+    result |= {"variant": given.variant, "seed": given.seed, "set": given.set, "means": means(found), "layouts": exam.layouts(model)}
+    if base is not None:
+        result["difference"] = differences([found], base)
+    print(json.dumps(result | {"verdicts": found}))
+
+
+if __name__ == "__main__":
+    main()
