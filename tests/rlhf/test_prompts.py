@@ -17,8 +17,8 @@ from qi2.data.world.render import render
 from qi2.data.world.scene import Scene
 from qi2.data.world.split import is_heldout
 from qi2.rlhf.config import PromptsConfig
-from qi2.rlhf.prompts import Prompt, PromptPool, kind_weights, manifest_prompts, world_prompts
-from qi2.rlhf.scoring import RolloutSample, checker, choose_scorers
+from qi2.rlhf.prompts import Prompt, PromptPool, heldout_prompts, kind_weights, manifest_prompts, world_prompts
+from qi2.rlhf.scoring import RolloutSample, checker, choose_scorers, exact
 
 CONFIG = PromptsConfig(pool=200, edit_share=0.25)
 
@@ -94,6 +94,32 @@ def test_an_unchanged_source_gets_half_of_the_edit_reward(prompts: list[Prompt])
     edits = [p for p in prompts if isinstance(p.truth, Edit)]
     assert checker([RolloutSample(p, render(p.truth.target, 64)) for p in edits]).mean() > 0.99
     assert float(checker([RolloutSample(p, p.sources[0]) for p in edits]).mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_exact_is_one_where_all_is_right_and_nothing_for_an_unchanged_source(prompts: list[Prompt]) -> None:
+    scenes, edits = ([p for p in prompts if isinstance(p.truth, kind)] for kind in (Scene, Edit))
+    assert exact([RolloutSample(p, render(p.truth, 64)) for p in scenes]).mean() > 0.99
+    assert exact([RolloutSample(p, render(p.truth.target, 64)) for p in edits]).eq(1).all()
+    assert exact([RolloutSample(p, p.sources[0]) for p in edits]).eq(0).all()
+
+
+def test_judges_prompts_are_of_every_kind_and_show_what_training_never_does() -> None:
+    found = heldout_prompts(CONFIG, 64, seed=3, n=44)
+    assert {p.kind for p in found} == set(world_prompts(CONFIG, 64, seed=3).kinds)
+    assert len(found) == 44
+    for prompt in found:
+        scenes = (prompt.truth,) if isinstance(prompt.truth, Scene) else (*prompt.truth.references, prompt.truth.target)
+        assert any(is_heldout(scene) for scene in scenes)
+
+
+def test_prompts_held_out_of_a_pool_are_never_drawn_and_leave_half_of_every_kind() -> None:
+    pool = world_prompts(CONFIG, 64, seed=3)
+    before = {kind: len(group) for kind, group in pool.by_kind.items()}
+    taken = pool.hold_out(110)
+    assert not {id(p) for p in taken} & {id(p) for p in pool.prompts}
+    assert all(len(pool.by_kind[kind]) == n - min(10, n // 2) for kind, n in before.items())
+    drawn = pool.draw(np.random.default_rng(0), 500, np.ones(len(pool.kinds)))
+    assert not {id(p) for p in drawn} & {id(p) for p in taken}
 
 
 def test_checker_does_not_apply_without_a_known_truth(prompts: list[Prompt]) -> None:

@@ -110,7 +110,8 @@ def _rlhf(recipe: Recipe, plan: PlanConfig, meter: Meter) -> Job:
     old = 0 if cfg.objective == "supervised" else 1
     passes = Passes(cfg.updates * (old + cfg.real_batch / batch), (1 + cfg.updates) / roll.group * old, (roll.steps * guided + cfg.updates) * old)
     mixture = _mixture(cfg.prompts.edit_share, cfg.size, plan)
-    frozen = meter.parameters + meter.vae_parameters
+    kept = 2 + (cfg.judge.every > 0)  # the old policy, the reference and, with a judge, the best one
+    frozen = kept * meter.parameters + meter.vae_parameters
     return Job("rlhf", cfg.size, batch, cfg.steps, meter.parameters, cfg.optimizer.name, mixture, meter, frozen=frozen, passes=passes)
 
 
