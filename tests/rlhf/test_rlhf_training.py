@@ -1,7 +1,8 @@
 """RLHF as a whole on a small world with untrained networks."""
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,30 @@ def test_groups_without_spread_are_dropped_and_the_real_samples_still_train(smal
     before, after = MMDiT.load(small_world.model), MMDiT.load(tmp_path / "out")
     assert not torch.equal(before.proj_out.weight, after.proj_out.weight)
     assert "rlhf/informative" in (tmp_path / "out" / "curves.csv").read_text()
+
+
+def test_without_spread_and_without_anchor_nothing_moves(small_world: Any, tmp_path: Path) -> None:
+    scorers = {"redness": lambda samples: torch.ones(len(samples))}
+    train_rlhf(Recipe(rlhf=settings(supervised=0.0)), inputs(small_world), scorers, tmp_path / "out", NullReporter())
+    assert weights(tmp_path / "out") == hashlib.sha256((small_world.model / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_time_of_rollout_reward_and_update_are_told_apart(small_world: Any, tmp_path: Path) -> None:
+    seen: dict[str, float] = {}
+
+    class Watching(NullReporter):
+        def metrics(self, values: Mapping[str, float], step: int) -> None:
+            seen.update(values)
+
+    def slow(samples: Sequence[RolloutSample]) -> Tensor:
+        time.sleep(0.05)
+        return redness(samples)
+
+    train_rlhf(Recipe(rlhf=settings(steps=2)), inputs(small_world), {"redness": slow}, tmp_path / "out", Watching())
+    assert seen["speed/reward_s"] > 0.05
+    assert seen["speed/rollout_s"] > 0
+    assert seen["speed/update_s"] > 0
+    assert "speed/" not in (tmp_path / "out" / "curves.csv").read_text()
 
 
 def test_supervised_control_makes_no_rollouts(small_world: Any, tmp_path: Path) -> None:

@@ -106,11 +106,11 @@ class RLHFModule(ManualModule):
 
     def losses(self, part: Part, rollout: Rollout | None, draw: torch.Generator) -> Iterator[Tensor]:
         """What one update minimises, in pieces that are each as much as memory holds: their gradients add up."""
+        anchor = 1.0 if rollout is None else self.config.supervised
+        if anchor:
+            yield anchor * self.supervised(part)
         if rollout is None or not rollout.prompts:
-            yield self.supervised(part)
             return
-        if self.config.supervised:
-            yield self.config.supervised * self.supervised(part)
         for piece in rollout.parts(self.config.rollout.batch):
             yield len(piece.prompts) / len(rollout.prompts) * self.policy_loss(piece, draw)
 
