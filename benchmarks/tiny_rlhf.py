@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of prompts, noise and real samples of the training")
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as key=value")
     parser.add_argument("--runs", type=Path, help="folder of a finished run of scale tiny")
+    parser.add_argument("--quick", action="store_true", help="only the judge's curve")
     parser.add_argument("--against", type=Path, help="output of --variant start, for paired differences")
     parser.add_argument("--summary", nargs="*", type=Path, help="outputs of one variant's seeds: their pooled differences, and no training")
     given = parser.parse_args()
@@ -189,9 +190,13 @@ def main() -> None:
     recipe = load(Recipe, [settings.ROOT / "conf" / "scale" / "tiny.yaml"], [f"seed={given.seed}", *VARIANTS[given.variant], *given.set])
     runs = given.runs or settings.ROOT / settings.runs_folder("tiny")
     model, result = align(recipe, runs)
+    result = {"variant": given.variant, "seed": given.seed, "set": given.set} | result
+    if given.quick:
+        print(json.dumps(result))
+        return
     exam = Exam(recipe, runs)
     found = exam(model)
-    result |= {"variant": given.variant, "seed": given.seed, "set": given.set, "means": means(found), "layouts": exam.layouts(model)}
+    result |= {"means": means(found), "layouts": exam.layouts(model)}
     if base is not None:
         result["difference"] = differences([found], base)
     print(json.dumps(result | {"verdicts": found}))
