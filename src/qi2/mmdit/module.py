@@ -12,7 +12,7 @@ from qi2.mmdit.preview import Preview
 from qi2.models.mmdit import MMDiT
 from qi2.training.data_plan import T2I, TI2I, PlanSettings
 from qi2.training.encoded import EncodedSet
-from qi2.training.mixture import Mixture, Part, add_noise, in_blocks, supervised_losses
+from qi2.training.mixture import Mixture, Part, add_noise, in_blocks, shardable, supervised_losses
 from qi2.training.share import WHOLE, Share
 from qi2.training.step_module import StepModule
 
@@ -112,8 +112,7 @@ class MMDiTModule(StepModule):
         return self.previews[0](self.model) if self.previews else None
 
     def parts(self) -> list[tuple[nn.Module, list[str]]]:
-        blocks: list[tuple[nn.Module, list[str]]] = [(block, ["keys_values"]) for block in self.model.blocks]
-        return [*blocks, (self.model, ["encode_condition", "predict"])]
+        return shardable(self.model)
 
     def configure_optimizers(self) -> Any:
         return self.scheduled(self.model, self.phase.optimizer, in_blocks)

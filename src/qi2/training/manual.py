@@ -29,8 +29,9 @@ class ManualModule(StepModule):
         self.watch(optimizer, index)
         optimizer.step()
 
-    def advance(self) -> None:
-        """Move every learning rate one step on."""
-        schedulers: Any = self.lr_schedulers()
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()
+    def advance(self, *indices: int) -> None:
+        """Move the learning rates of these optimisers one step on, or of all."""
+        found: Any = self.lr_schedulers()
+        schedulers = found if isinstance(found, list) else [found]
+        for index in indices or range(len(schedulers)):
+            schedulers[index].step()

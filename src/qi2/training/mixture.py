@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qi2.core import rng
 from qi2.models import flow
@@ -97,3 +97,9 @@ def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised
 def in_blocks(name: str) -> bool:
     """Matrices inside the MMDiT's blocks: what Muon may take."""
     return name.startswith("blocks.")
+
+
+def shardable(model: MMDiT) -> list[tuple[nn.Module, list[str]]]:
+    """The MMDiT's parts for `StepModule.parts`."""
+    blocks: list[tuple[nn.Module, list[str]]] = [(block, ["keys_values"]) for block in model.blocks]
+    return [*blocks, (model, ["encode_condition", "predict"])]

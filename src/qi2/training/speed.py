@@ -19,6 +19,7 @@ class Speed:
     def __init__(self) -> None:
         self.flops = self.rate = 0.0  # of a step; per second of this process's device
         self.waited = self.saved = 0.0
+        self.parts: dict[str, float] = {}
         self.steps, self.samples = 0, 0
         self.since = time.monotonic()
 
@@ -36,16 +37,25 @@ class Speed:
         yield
         self.saved += time.monotonic() - start
 
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time that goes to one part of a step; a GPU is waited for, so that it is the part's own."""
+        start = _now()
+        yield
+        self.parts[name] = self.parts.get(name, 0.0) + _now() - start
+
     def figures(self) -> dict[str, float]:
         """Means since the last call."""
         seconds, steps = max(time.monotonic() - self.since, 1e-9), max(self.steps, 1)
         values = {"speed/step_s": seconds / steps, "speed/data_wait": self.waited / seconds, "speed/checkpoint_share": self.saved / seconds}
         values["speed/memory_gib"] = memory_gib()
+        values |= {f"speed/{name}_s": spent / steps for name, spent in self.parts.items()}
         if self.samples:
             values["speed/samples_per_s"] = self.samples / seconds
         if self.flops and self.rate:
             values["speed/flop_utilisation"] = self.flops * steps / seconds / self.rate
         self.waited = self.saved = 0.0
+        self.parts = {}
         self.steps, self.samples, self.since = 0, 0, time.monotonic()
         return values
 
@@ -67,6 +77,12 @@ class Feed:
                     return
                 ahead = thread.submit(next, batches, None)
                 yield batch
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic()
 
 
 def memory_gib() -> float:

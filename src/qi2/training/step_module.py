@@ -89,14 +89,14 @@ class StepModule(pl.LightningModule):
         for name, value in values.items():
             self.tally.add(name, value * count, count)
 
-    def scheduled(self, network: nn.Module, config: OptimizerConfig, hidden: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
-        """An optimiser with the warm-up and decay of ``config`` over all steps, for `configure_optimizers`."""
-        return self.with_schedule(build_optimizer(network, config, hidden), config)
+    def scheduled(self, network: nn.Module, config: OptimizerConfig, hidden: Callable[[str], bool] = lambda name: True, steps: int = 0) -> dict[str, Any]:
+        """An optimiser with the warm-up and decay of ``config`` over all steps, or over its own ``steps``, for `configure_optimizers`."""
+        return self.with_schedule(build_optimizer(network, config, hidden), config, steps)
 
-    def with_schedule(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> dict[str, Any]:
+    def with_schedule(self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: int = 0) -> dict[str, Any]:
         """The same for an optimiser that the method has built; its gradients are clipped and watched as ``config`` says."""
         self.guards.append(Guard(config, min(self.engine.bad_steps, self.total_steps)))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, self.total_steps, config))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps or self.total_steps, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
