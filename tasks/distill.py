@@ -1,4 +1,4 @@
-"""Stage `distill`: the aligned model distilled to four steps."""
+"""Stage `distill`: the aligned model, or the base model, distilled to a few steps."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,5 +14,6 @@ OUT = "distill"
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
-    inputs = DistillInputs(runs / "encoded", runs / "rlhf", runs / ".checkpoints" / OUT)
+    recipe.distill.check()
+    inputs = DistillInputs(runs / "encoded", runs / recipe.distill.teacher, runs / ".checkpoints" / OUT)
     train_distill(recipe, inputs, out, reporter)

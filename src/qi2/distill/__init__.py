@@ -1,1 +1,1 @@
-"""Four-step distillation by DMD (report section 4.3)."""
+"""Few-step distillation by DMD (report section 4.3)."""
