@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 LAUNCH, LAUNCHED = "QI2_LAUNCH", "QI2_LAUNCHED"
-SHARED = ("pretrain", "continual", "sft")  # stages whose steps several processes share
+SHARED = ("pretrain", "continual", "sft", "distill")  # stages whose steps several processes share
 
 
 def through_launcher(stage: str, arguments: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from qi2.training.data_plan import T2I, PlanSettings
 from qi2.training.encoded import EncodedSet
 from qi2.training.manual import ManualModule
 from qi2.training.mixture import Mixture, Part, in_blocks, shardable
+from qi2.training.scale import shard
 from qi2.training.share import WHOLE, Share
 
 STUDENT, FAKE = 0, 1  # the optimisers
@@ -50,6 +51,8 @@ class DistillModule(ManualModule):
     One step is one update of the student and ``fake_updates`` of the fake score on the same samples with fresh noise; the first
     ``fake_warmup`` steps are one update of the fake score alone. A step is of one task, because guidance differs by task.
     """
+
+    shards = True
 
     def __init__(self, teacher: MMDiT, data: EncodedSet, config: DistillConfig, sampler: SamplerConfig, seed: int) -> None:
         config.check()
@@ -160,6 +163,13 @@ class DistillModule(ManualModule):
         """Equation 5 at times t: the noisy samples, the noise, and the times beside them."""
         noise, t = draws.normal([sample.shape for sample in x], self.device), t.to(self.device)
         return each(flow.interpolate, x, noise, t), noise, t
+
+    def configure_model(self) -> None:
+        """Shard the fake score and the teacher as the student is."""
+        if self.engine.strategy == "fsdp" and not self.prepared:
+            for network in (self.fake, self.teacher):
+                shard(network, shardable(network), self.device_mesh, self.engine.precision)  # type: ignore[arg-type]
+        super().configure_model()
 
     def parts(self) -> list[tuple[nn.Module, list[str]]]:
         return shardable(self.model)

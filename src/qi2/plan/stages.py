@@ -116,13 +116,17 @@ def _rlhf(recipe: Recipe, plan: PlanConfig, meter: Meter) -> Job:
 
 
 def _distill(recipe: Recipe, plan: PlanConfig, meter: Meter) -> list[Job]:
-    """Student and fake score train, the guided teacher is frozen; the student's exit step is uniform over its few steps."""
+    """Student and fake score train, the guided teacher is frozen; the student's exit step is uniform over its few steps.
+
+    A step of the fake score's warm-up has neither the teacher's passes nor the student's update.
+    """
     cfg, before = recipe.distill, (recipe.sampler.few_steps - 1) / 2
-    guided = 2 if cfg.guidance != 1 else 1
-    passes = Passes(1 + cfg.fake_updates, 2.0, before + 1 + guided)
+    teacher = 1 if cfg.guidance == 1 else 2 if cfg.schedules == "shared" else 3
+    warm = cfg.fake_warmup / max(cfg.fake_warmup + cfg.steps, 1)
+    passes = Passes((1 - warm) * (1 + cfg.fake_updates) + warm, (1 - warm) * 2 + warm, before + 1 + (1 - warm) * teacher)
     found = []
     for side in cfg.sizes:
-        mixture, steps = _mixture(cfg.ti2i_share, side, plan), cfg.steps / len(cfg.sizes)
+        mixture, steps = _mixture(cfg.ti2i_share, side, plan), (cfg.fake_warmup + cfg.steps) / len(cfg.sizes)
         job = Job("distill", side, cfg.batch_size, steps, meter.parameters, cfg.student.name, mixture, meter, copies=2, frozen=meter.parameters)
         job.ema, job.passes = cfg.ema > 0, passes
         found.append(job)
