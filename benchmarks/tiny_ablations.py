@@ -57,8 +57,11 @@ def train(recipe: Any, runs: Path, until: str) -> tuple[Any, dict[str, float]]:
     return model.eval(), seconds
 
 
-def verdicts(recipe: Any, runs: Path, model: Any) -> dict[str, Any]:
-    """Which prompts and edits of the development suite the model gets right, and how far it changes what an edit leaves alone."""
+def verdicts(recipe: Any, runs: Path, model: Any, how: Any = None) -> dict[str, Any]:
+    """Which prompts and edits of the development suite the model gets right, and how far it changes what an edit leaves alone.
+
+    how: (schedule, guidance, guidance of edits) of the sampler; None: `STEPS` guided steps.
+    """
     from qi2.evaluation import score
     from qi2.evaluation.generate import Drawing, draw, encode_suite
     from qi2.evaluation.models import Contender
@@ -68,7 +71,7 @@ def verdicts(recipe: Any, runs: Path, model: Any) -> dict[str, Any]:
 
     config = replace(recipe.evaluate, seed=SEED, prompts_per_kind=PROMPTS, edits_per_kind=EDITS)
     vae, encoder = VAE.load(runs / "vae"), ConditionEncoder.load(runs / "standins" / "vlm")
-    sampler = Contender("variant", runs, recipe.sampler.schedule(STEPS), recipe.sampler.guidance, recipe.sampler.edit_guidance)
+    sampler = Contender("variant", runs, *(how or (recipe.sampler.schedule(STEPS), recipe.sampler.guidance, recipe.sampler.edit_guidance)))
 
     def pictures(items: Any, references: list[Any]) -> list[Any]:
         suite = encode_suite(encoder, vae, [i.prompt for i in items], references, [i.noise_seed for i in items], config.size)
