@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -45,6 +45,14 @@ def build(world: Any, config: DistillConfig, sampler: SamplerConfig | None = Non
 
 def draws(n: int = 8) -> Draws:
     return Draws(0, "test", range(n))
+
+
+def step_with(module: DistillModule, exit_step: int) -> int:
+    """A step of training in which the student learns at this step of its own."""
+    for module.steps_done in range(1000):
+        if module.exit_step() == exit_step:
+            return module.steps_done
+    raise AssertionError(exit_step)
 
 
 def weights(folder: Path) -> str:
@@ -88,7 +96,8 @@ def test_backward_simulation_is_the_sampler_that_the_student_is_used_with(small_
     module = build(small_world, settings(ti2i_share=0.0), SamplerConfig(few_steps=steps, few_shift=shift))
     part = module.batch(0)
     noise = draws().normal([s.target.shape for s in part.samples], module.device)
-    generated = module.generate(part, steps - 1, draws())
+    module.steps_done = step_with(module, steps - 1)
+    generated = module.generate(part, draws())
     prefix = module.model.encode_condition(module.data.condition(part.samples))
     torch.testing.assert_close(generated.fixed, sample(Guided(module.model, prefix), noise, module.schedule))
 
@@ -113,7 +122,8 @@ def test_gradient_reaches_only_the_last_simulated_step(small_world: Any) -> None
     module = build(small_world, settings(ti2i_share=0.0))
     calls: list[bool] = []
     module.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    module.generate(module.batch(0), 2, draws())
+    module.steps_done = step_with(module, 2)
+    module.generate(module.batch(0), draws())
     assert calls == [False, False, True]
 
 
@@ -122,7 +132,7 @@ def test_a_sample_is_drawn_alike_in_any_batch(small_world: Any) -> None:
     module = build(small_world, settings(ti2i_share=0.0))
     part = module.batch(0)
     wide = replace(part, samples=[*part.samples[:-1], replace(part.samples[-1], target=torch.zeros(64, 2, 8))])
-    one, other = (module.generate(p, 2, Draws(0, "test", p.numbers)) for p in (part, wide))
+    one, other = (module.generate(p, Draws(0, "test", p.numbers)) for p in (part, wide))
     assert isinstance(one.x, torch.Tensor) and isinstance(other.x, list)
     torch.testing.assert_close(torch.stack(other.x[:-1]), one.x[:-1])
     gradients = [module.gradient(generated, Draws(1, "test", part.numbers)) for generated in (one, other)]
@@ -143,6 +153,15 @@ class Watch(DistillModule):
     def on_train_batch_end(self, *_: Any) -> None:
         self.seen.append((moved(self.model, self.teacher), moved(self.fake, self.teacher)))
         self.rates.append([scheduler.get_last_lr()[0] for scheduler in self.lr_schedulers()])
+
+
+def test_micro_batches_give_the_same_student(small_world: Any, tmp_path: Path) -> None:
+    for n in (1, 4):
+        recipe = Recipe(distill=settings(schedules="decoupled", fake_warmup=1), engine=EngineConfig(accumulate=n))
+        train_distill(recipe, DistillInputs(small_world.encoded, small_world.model), tmp_path / str(n), NullReporter())
+    one, four = (MMDiT.load(tmp_path / str(n)) for n in (1, 4))
+    for a, b in zip(one.parameters(), four.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
 
 
 def test_warm_up_trains_the_fake_score_alone_one_update_a_step(small_world: Any) -> None:
@@ -170,7 +189,7 @@ def test_learning_rate_of_the_student_waits_for_the_fake_scores_warm_up(small_wo
 def test_student_update_moves_neither_teacher_nor_fake_score(small_world: Any) -> None:
     module = build(small_world, settings())
     streams = draws()
-    generated = module.generate(module.batch(0), 1, streams)
+    generated = module.generate(module.batch(0), streams)
     (generated.x * module.gradient(generated, streams)).sum().backward()
     assert module.model.proj_out.weight.grad.abs().sum() > 0
     assert all(p.grad is None for network in (module.teacher, module.fake) for p in network.parameters())
@@ -183,7 +202,7 @@ def test_edits_are_distilled_with_their_own_guidance(small_world: Any, schedules
     sizes = {}
     for part in map(module.batch, range(12)):  # each is all T2I or all TI2I
         streams = draws(16)
-        sizes[part.samples[0].task] = float(module.gradient(module.generate(part, 0, streams), streams).abs().max())
+        sizes[part.samples[0].task] = float(module.gradient(module.generate(part, streams), streams).abs().max())
     assert sizes["ti2i"] < 1e-4 < sizes["t2i"]
 
 
@@ -198,7 +217,8 @@ def test_guidance_acts_between_data_and_the_students_own_time(small_world: Any) 
 
 def test_with_decoupled_schedules_the_teacher_sees_cleaner_states_for_guidance_alone(small_world: Any) -> None:
     module = build(small_world, settings(ti2i_share=0.0, schedules="decoupled", t_mean=9.0, t_std=0.01))
-    generated = module.generate(module.batch(0), 3, draws())  # the student's last step, at 0.5 with shift 3
+    module.steps_done = step_with(module, 3)  # the student's last step, at 0.5 with shift 3
+    generated = module.generate(module.batch(0), draws())
     seen: list[torch.Tensor] = []
     module.teacher.register_forward_hook(lambda _, inputs, __: seen.append(inputs[1]))
     module.gradient(generated, draws())
@@ -231,6 +251,17 @@ class Kept(NullReporter):
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         self.points.append(dict(values))
+
+
+def test_the_teacher_is_the_model_that_the_configuration_names(small_world: Any, tmp_path: Path) -> None:
+    from tasks import distill
+
+    (tmp_path / "encoded").symlink_to(small_world.encoded)
+    for teacher in ("sft", "rlhf"):
+        (tmp_path / teacher).symlink_to(small_world.model)
+        distill.run(cast(Any, Recipe(distill=settings(steps=0, teacher=teacher))), tmp_path, tmp_path / "out" / teacher, NullReporter())
+        assert weights(tmp_path / "out" / teacher) == weights(small_world.model)
+        (tmp_path / teacher).unlink()
 
 
 def test_curves_say_where_the_time_of_a_step_goes(small_world: Any, tmp_path: Path) -> None:

@@ -30,10 +30,9 @@ def test_mixed_batch_has_the_losses_of_separate_ones(small_world: Any) -> None:
     part = own.part(0, dropout=0.3)
     assert {sample.task for sample in part.samples} == {"t2i", "ti2i"}
     mixed = losses(model, own, part)
-    assert len(part.alike()) == 2
-    for alone in part.alike():
-        places = [part.numbers.tolist().index(number) for number in alone.numbers]
-        torch.testing.assert_close(losses(model, own, alone), mixed[places])
+    for task in ("t2i", "ti2i"):
+        places = [i for i, own_task in enumerate(part.tasks) if own_task == task]
+        torch.testing.assert_close(losses(model, own, part.only(places)), mixed[places])
 
 
 def test_samples_of_unlike_shapes_count_equally(small_world: Any) -> None:
@@ -43,8 +42,7 @@ def test_samples_of_unlike_shapes_count_equally(small_world: Any) -> None:
         sample.target = sample.target[:, :2]
     mixed = losses(model, own, part)
     for i in range(len(part.samples)):
-        alone = Part(64, part.samples[i : i + 1], part.drop[i : i + 1], part.numbers[i : i + 1])
-        torch.testing.assert_close(losses(model, own, alone)[0], mixed[i])
+        torch.testing.assert_close(losses(model, own, part.only([i]))[0], mixed[i])
     lists = [[torch.randn(64, h, 4) for h in (2, 4)] for _ in range(3)]
     each = flow_matching_losses(*lists)
     torch.testing.assert_close(flow_matching_loss(*lists), each.mean())

@@ -1,7 +1,8 @@
 """Distribution matching distillation with backward simulation (report section 4.3; DMD2 without its adversarial term)."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -86,44 +87,51 @@ class DistillModule(ManualModule):
         return [str(self.data.rows["id"][sample.row]) for sample in batch.samples]
 
     def training_step(self, batch: Part, _: int) -> None:
-        draws, warm = Draws(self.seed, "distill/noise", batch.numbers), self.steps_done < self.config.fake_warmup
-        with self.speed.part("generate"), torch.set_grad_enabled(not warm):
-            generated = self.generate(batch, self.exit_step(), draws)
-        if warm:
-            self.train_fake(generated, draws)
+        parts = batch.split(self.engine.accumulate)
+        draws = [Draws(self.seed, "distill/noise", part.numbers) for part in parts]
+        samples: list[Generated] = []
+        if self.steps_done < self.config.fake_warmup:
+            with torch.no_grad():
+                samples += map(self.generate, parts, draws)
+            self.train_fake(samples, draws)
             return self.advance(FAKE)
-        self.train_student(generated, draws)
+        with self.speed.part("student_update"):
+            self.update_all(self.student_losses(parts, draws, samples), STUDENT)
         for _ in range(self.config.fake_updates):
-            self.train_fake(generated, draws)
+            self.train_fake(samples, draws)
         return self.advance()
 
     def exit_step(self) -> int:
         """Which of the student's steps learns now; the same on all processes."""
         return int(torch.randint(self.schedule.steps, (1,), generator=rng.generator(self.seed, "distill/exit", self.steps_done)))
 
-    def generate(self, part: Part, exit_step: int, draws: Draws) -> Generated:
-        """Backward simulation: the student's own Euler steps before ``exit_step`` without gradient, then its clean prediction there.
+    def generate(self, part: Part, draws: Draws) -> Generated:
+        """Backward simulation: the student's own Euler steps before `exit_step` without gradient, then its clean prediction there.
 
         Eq. 4 allows both the trajectory's end and a clean prediction on the way. With Euler steps the first noise decides the picture;
         DMD2's fresh noise after every step lets a small student decide anew each time, and counts and relations suffer.
         """
-        condition = self.data.condition(part.samples)
-        prefix = self.model.encode_condition(condition)
-        x = draws.normal([sample.target.shape for sample in part.samples], self.device)
-        steps = times(self.schedule, [sample.target[0].numel() for sample in part.samples]).to(self.device)
-        with torch.no_grad():
-            for now, after in zip(steps[:exit_step], steps[1:], strict=False):
-                x = each(_euler_step, x, self.model(x, now.reshape(-1), prefix), (after - now).expand(len(part.samples)))
-        t = steps[exit_step].expand(len(part.samples))
-        return Generated(part.samples[0].task, condition, each(flow.to_x0, x, self.model(x, t, prefix), t), t)
+        n, exit_step = len(part.samples), self.exit_step()
+        with self.speed.part("generate"):
+            condition = self.data.condition(part.samples)
+            prefix = self.model.encode_condition(condition)
+            x = draws.normal([sample.target.shape for sample in part.samples], self.device)
+            steps = times(self.schedule, [sample.target[0].numel() for sample in part.samples]).to(self.device)
+            with torch.no_grad():
+                for now, after in zip(steps[:exit_step], steps[1:], strict=False):
+                    x = each(_euler_step, x, self.model(x, now.reshape(-1), prefix), (after - now).expand(n))
+            t = steps[exit_step].expand(n)
+            return Generated(part.samples[0].task, condition, each(flow.to_x0, x, self.model(x, t, prefix), t), t)
 
-    def train_student(self, generated: Generated, draws: Draws) -> None:
-        """Move the samples against eq. 4's gradient."""
-        gradient = self.gradient(generated, draws)
-        with self.speed.part("student_update"):
+    def student_losses(self, parts: list[Part], draws: list[Draws], samples: list[Generated]) -> Iterator[Tensor]:
+        """Move the samples against eq. 4's gradient; without gradient they are left in ``samples`` for the fake score."""
+        for part, own in zip(parts, draws, strict=True):
+            generated = self.generate(part, own)
+            gradient = self.gradient(generated, own)
             loss = torch.stack(list(each(dmd_losses, generated.x, gradient))).mean()
             self.observe({"distill/loss_student": loss.detach()})
-            self.update(loss, STUDENT)
+            samples.append(replace(generated, x=generated.fixed))
+            yield loss / len(parts)
 
     @torch.no_grad()
     def gradient(self, generated: Generated, draws: Draws) -> Latents:
@@ -150,14 +158,18 @@ class DistillModule(ManualModule):
         """Uniform between data (0) and the student's own times (B,): only what the student still draws there is undecided."""
         return t * draws.uniform().to(t)
 
-    def train_fake(self, generated: Generated, draws: Draws) -> None:
-        """Flow matching on the student's samples, without guidance."""
+    def train_fake(self, samples: list[Generated], draws: list[Draws]) -> None:
+        """An update of the fake score."""
         with self.speed.part("fake_update"):
-            x = generated.fixed
-            x_t, noise, t = self.noised(x, draws.logit_normal(self.config.t_mean, self.config.t_std), draws)
-            loss = flow_matching_loss(self.fake(x_t, t, self.fake.encode_condition(generated.condition)), x, noise)
-            self.observe({"distill/loss_fake": loss.detach()})
-            self.update(loss, FAKE)
+            self.update_all((self.fake_loss(part, own) / len(samples) for part, own in zip(samples, draws, strict=True)), FAKE)
+
+    def fake_loss(self, generated: Generated, draws: Draws) -> Tensor:
+        """Flow matching on the student's samples, without guidance."""
+        x = generated.fixed
+        x_t, noise, t = self.noised(x, draws.logit_normal(self.config.t_mean, self.config.t_std), draws)
+        loss = flow_matching_loss(self.fake(x_t, t, self.fake.encode_condition(generated.condition)), x, noise)
+        self.observe({"distill/loss_fake": loss.detach()})
+        return loss
 
     def noised(self, x: Latents, t: Tensor, draws: Draws) -> tuple[Latents, Latents, Tensor]:
         """Equation 5 at times t: the noisy samples, the noise, and the times beside them."""

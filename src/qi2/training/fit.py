@@ -36,7 +36,7 @@ def fit(module: StepModule, label: str, reporter: Reporter, *, engine: EngineCon
     """
     engine = engine or EngineConfig()
     local = processes(engine, module.shards)
-    module.engine = replace(engine, precision=precision(engine), accumulate=engine.accumulate if module.shards and module.automatic_optimization else 1)
+    module.engine = replace(engine, precision=precision(engine), accumulate=engine.accumulate if module.shards else 1)
     module.ema = ema
     module.train()
     if module.total_steps > 0:

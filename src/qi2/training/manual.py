@@ -5,15 +5,22 @@ from typing import Any
 
 from torch import Tensor
 
+from qi2.training.share import Share
 from qi2.training.step_module import StepModule
 
 
 class ManualModule(StepModule):
-    """A `StepModule` that calls `update` itself, and `advance` once at the end of each step."""
+    """A `StepModule` that calls `update` itself, and `advance` once at the end of each step.
+
+    It gets its share of a step's batch whole; a method that `shards` cuts it into ``engine.accumulate`` micro-batches for `update_all`.
+    """
 
     def __init__(self, total_steps: int) -> None:
         super().__init__(total_steps)
         self.automatic_optimization = False
+
+    def setup(self, stage: str) -> None:
+        self.share = Share(self.trainer.global_rank, self.trainer.world_size)
 
     def update(self, loss: Tensor, index: int = 0) -> None:
         """One update of optimiser ``index``, its gradients clipped and watched."""

@@ -1,5 +1,6 @@
 """Real samples for the methods that train the MMDiT: T2I and TI2I of one manifest in the same batch, as the data plan says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,12 +32,13 @@ class Part:
         """Per sample, t2i or ti2i."""
         return [sample.task for sample in self.samples]
 
-    def alike(self) -> list["Part"]:
-        """Split into parts of one task and one shape each, in the order of their first samples."""
-        groups: dict[tuple[str, torch.Size], list[int]] = {}
-        for i, sample in enumerate(self.samples):
-            groups.setdefault((sample.task, sample.target.shape), []).append(i)
-        return [Part(self.size, [self.samples[i] for i in own], [self.drop[i] for i in own], self.numbers[own]) for own in groups.values()]
+    def split(self, n: int) -> list["Part"]:
+        """Into n micro-batches. Raises QI2Error where they would not be equal."""
+        return [self.only(share.of(range(len(self.samples)))) for share in Share(micros=n).split()]
+
+    def only(self, own: Sequence[int]) -> "Part":
+        """Some of the samples."""
+        return Part(self.size, [self.samples[i] for i in own], [self.drop[i] for i in own], self.numbers[list(own)])
 
 
 class Mixture:

@@ -39,10 +39,11 @@ class Speed:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time that goes to one part of a step; a GPU is waited for, so that it is the part's own."""
-        start = _now()
+        """Time that goes to one part of a step, without parts inside it; a GPU is waited for, so that it is the part's own."""
+        start, before = _now(), sum(self.parts.values())
         yield
-        self.parts[name] = self.parts.get(name, 0.0) + _now() - start
+        inside = sum(self.parts.values()) - before
+        self.parts[name] = self.parts.get(name, 0.0) + _now() - start - inside
 
     def figures(self) -> dict[str, float]:
         """Means since the last call."""
