@@ -20,8 +20,9 @@ class DistillConfig:
     ``sampler.few_steps`` and ``sampler.few_shift``, here as in use.
 
     schedules: ``shared`` uses one time for the whole of eq. 4, with the guided teacher. ``decoupled`` takes guidance out of it (Liu et al., 2025,
-    "Decoupled DMD", Algorithm 1, whose times run from noise at 0 to data at 1): the teacher without guidance is matched at times of its own,
-    and guidance acts at times uniform between data and the student's own time, where only what the student still draws is undecided.
+    "Decoupled DMD", arXiv:2511.22677, Algorithm 1, whose times run from noise at 0 to data at 1): the teacher without guidance is matched at
+    times of its own, and guidance acts at times uniform between data and the student's own time, where only what the student still draws
+    is undecided; ``sampler.guidance_interval`` and ``guidance_rescale`` then do not apply.
     """
 
     threads: int = 0  # CPU threads of one operation in this stage, where it differs from the recipe's
