@@ -12,9 +12,9 @@ from qi2.rewards.heads import RewardModel
 from qi2.rewards.tower import VisionTower
 
 
-def make(encoder: Any, dimension: str = "instruction", tower: str = "train") -> RewardModel:
+def make(encoder: Any, dimension: str = "instruction", tower: str = "train", **changes: Any) -> RewardModel:
     torch.manual_seed(0)
-    architecture = RewardArchitecture(dimension, 64, 32, 2, 2, tower)
+    architecture = RewardArchitecture(dimension, 64, 32, 2, 2, tower, **changes)
     model = RewardModel(architecture, encoder.model.model.visual, encoder.width)
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -45,8 +45,8 @@ def test_a_size_that_slots_do_not_fill_is_an_error(encoder: Any) -> None:
 @pytest.mark.parametrize("dimension", ["aesthetic", "alignment", "instruction"])
 def test_pictures_of_one_prompt_do_not_influence_each_other(encoder: Any, dimension: str) -> None:
     model, batch = make(encoder, dimension), inputs(encoder)
-    together = model(**batch)
-    apart = torch.cat([model(**{**batch, "images": batch["images"][:, i : i + 1]}) for i in range(2)], 1)
+    together = model(**batch).mean
+    apart = torch.cat([model(**{**batch, "images": batch["images"][:, i : i + 1]}).mean for i in range(2)], 1)
     assert together.std() > 0
     assert torch.allclose(together, apart, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_padding_of_the_prompt_changes_nothing(encoder: Any) -> None:
         "prompt": torch.cat([batch["prompt"], torch.randn(3, 4, encoder.width)], 1),
         "mask": torch.cat([batch["mask"], torch.zeros(3, 4, dtype=torch.bool)], 1),
     }
-    assert torch.allclose(model(**batch), model(**{**batch, **padded}), atol=1e-5)
+    assert torch.allclose(model(**batch).mean, model(**{**batch, **padded}).mean, atol=1e-5)
 
 
 @torch.no_grad()
@@ -67,17 +67,40 @@ def test_a_saved_model_scores_as_before(encoder: Any, tmp_path: Path, tower: str
     model, batch = make(encoder, tower=tower), inputs(encoder)
     model.save(tmp_path / "model")
     loaded = RewardModel.load(tmp_path / "model", encoder.model.model.visual, encoder.width)
-    assert torch.equal(model(**batch), loaded(**batch))
+    assert torch.equal(model(**batch).mean, loaded(**batch).mean)
 
 
 def test_a_frozen_tower_is_neither_trained_nor_stored(encoder: Any, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     model = make(encoder, tower="frozen")
-    model(**inputs(encoder)).sum().backward()
+    model(**inputs(encoder)).mean.sum().backward()
     assert all(parameter.grad is None for parameter in model.tower.parameters())
     model.save(tmp_path)
-    assert all(name.startswith("head.") for name in load_file(tmp_path / "model.safetensors"))
+    assert all(name.startswith("head.") or name == "log_tie" for name in load_file(tmp_path / "model.safetensors"))
+
+
+@torch.no_grad()
+def test_uncertain_scores_have_a_positive_deviation_and_certain_ones_none(encoder: Any) -> None:
+    batch = inputs(encoder)
+    scores = make(encoder, uncertain=True)(**batch)
+    assert scores.deviation is not None
+    assert bool((scores.deviation > 0).all())
+    _, spread = scores.differences()
+    assert spread is not None
+    assert torch.allclose(spread, (scores.deviation[:, 0] ** 2 + scores.deviation[:, 1] ** 2).sqrt())
+    assert make(encoder)(**batch).deviation is None
+
+
+def test_the_tie_logit_is_learned_set_or_absent(encoder: Any) -> None:
+    learned, given, half = (make(encoder, ties=ties) for ties in ("learned", "set", "half"))
+    assert learned.log_tie.requires_grad
+    assert not given.log_tie.requires_grad
+    assert given.tie is not None
+    assert given.tie.item() == pytest.approx(0.5)
+    assert half.tie is None
+    with pytest.raises(QI2Error, match="rewards.ties 'none' is not known; choose one of learned, set, half"):
+        make(encoder, ties="none")
 
 
 def test_another_vlm_is_an_error_that_says_so(encoder: Any, tmp_path: Path) -> None:

@@ -19,21 +19,43 @@ from qi2.data.world.scene import KINDS
 from qi2.data.world.split import is_heldout
 from qi2.rewards.config import DIMENSIONS, NEEDS
 from qi2.rewards.images import image_pairs, names_person
-from qi2.rewards.pairs import world_pairs
+from qi2.rewards.pairs import WorldPairs
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
 def test_a_pair_follows_from_its_index_alone_and_differs_visibly(dimension: str) -> None:
-    first, again = (world_pairs(dimension, "train", 10, 64, 3).pair(7) for _ in range(2))
-    assert (first.prompt, first.better, first.worse) == (again.prompt, again.better, again.worse)
-    assert ImageChops.difference(first.better, first.worse).getbbox() is not None
+    first, again = (WorldPairs(dimension, "train", 64, 3).get(7) for _ in range(2))
+    assert (first.prompt, first.pictures, first.label) == (again.prompt, again.pictures, again.label)
+    assert ImageChops.difference(*first.pictures).getbbox() is not None
     assert bool(first.sources) == NEEDS[dimension].source
 
 
 def test_both_rewards_of_edits_meet_the_same_edits() -> None:
     for index in range(7):
-        one, two = (world_pairs(name, "train", 10, 64, 0).pair(index) for name in ("instruction", "consistency"))
-        assert (one.prompt, one.better, one.sources) == (two.prompt, two.better, two.sources)
+        one, two = (WorldPairs(name, "train", 64, 0).get(index) for name in ("instruction", "consistency"))
+        assert (one.prompt, one.pictures[0], one.sources) == (two.prompt, two.pictures[0], two.sources)
+
+
+def test_noise_turns_round_its_share_of_the_labels_and_leaves_the_pictures() -> None:
+    exact, noisy = (WorldPairs("portrait", "train", 32, 0, noise=noise) for noise in (0.0, 0.25))
+    pairs = [(exact.get(i), noisy.get(i)) for i in range(400)]
+    assert all(one.pictures == two.pictures and one.truth == two.truth == one.label == 1 for one, two in pairs)
+    assert np.mean([two.label == -1 for _, two in pairs]) == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_equally_good_pictures_are_ties_that_noise_leaves_alone(dimension: str) -> None:
+    world = WorldPairs(dimension, "train", 64, 0, noise=1.0, equal=1.0)
+    pairs = [world.get(i) for i in range(12)]
+    assert all(pair.label == pair.truth == 0 for pair in pairs)
+    assert sum(pair.pictures[0] != pair.pictures[1] for pair in pairs) >= 10
+    assert np.mean([WorldPairs("portrait", "train", 32, 0, equal=0.3).get(i).label == 0 for i in range(300)]) == pytest.approx(0.3, abs=0.08)
+
+
+def test_a_tie_of_alignment_shows_two_pictures_that_are_wrong_for_the_prompt() -> None:
+    right = [WorldPairs("alignment", "train", 64, 0).get(i).pictures[0] for i in range(8)]
+    tied = [WorldPairs("alignment", "train", 64, 0, equal=1.0).get(i).pictures for i in range(8)]
+    assert all(good not in pictures for good, pictures in zip(right, tied, strict=True))
 
 
 def test_nothing_held_out_becomes_the_worse_picture_of_a_training_pair() -> None:
@@ -71,11 +93,13 @@ def test_own_images_give_pairs_of_every_dimension(own_images: tuple[Path, Path],
     found = image_pairs(dimension, *own_images, small_config(heldout_share=0.2), seed=0)
     assert found is not None
     train, held = found
-    prompts = [{pairs.pair(i).prompt for i in range(pairs.count)} for pairs in (train, held)]
+    prompts = [{pairs.get(i).prompt for i in range(pairs.count)} for pairs in (train, held)]
     assert dimension in ("instruction", "consistency") or prompts[0].isdisjoint(prompts[1])
-    pair = train.pair(5)
-    assert pair.better.size == pair.worse.size == (64, 64)
-    assert np.abs(np.asarray(pair.better, dtype=float) - np.asarray(pair.worse)).mean() > 1
+    pair = train.get(5)
+    better, worse = (np.asarray(picture, dtype=float) for picture in pair.pictures)
+    assert better.shape == worse.shape == (64, 64, 3)
+    assert np.abs(better - worse).mean() > 1
+    assert pair.group
     assert all(isinstance(image, Image.Image) for image in pair.sources)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from qi2.core.errors import QI2Error
 from qi2.rewards.config import DIMENSIONS, RewardArchitecture
 from qi2.rewards.heads import RewardModel
-from qi2.rewards.pairs import world_pairs
+from qi2.rewards.pairs import WorldPairs
 from qi2.rewards.score import RewardModels
 
 
@@ -36,19 +36,19 @@ def rewards(encoder: Any) -> RewardModels:
     return RewardModels(models, encoder)
 
 
-def test_scores_are_standardised_and_carry_no_gradient(rewards: RewardModels) -> None:
-    pair = world_pairs("alignment", "train", 1, 64, 0).pair(0)
-    raw = rewards.score("alignment", [pair.prompt] * 2, [pair.better, pair.worse])
-    rewards.models["alignment"].config.mean, rewards.models["alignment"].config.std = 1.0, 2.0
-    scores = rewards.score("alignment", [pair.prompt] * 2, [pair.better, pair.worse])
+def test_scores_are_calibrated_and_carry_no_gradient(rewards: RewardModels) -> None:
+    pair = WorldPairs("alignment", "train", 64, 0).get(0)
+    raw = rewards.score("alignment", [pair.prompt] * 2, pair.pictures)
+    rewards.models["alignment"].config.mean, rewards.models["alignment"].config.temperature = 1.0, 2.0
+    scores = rewards.score("alignment", [pair.prompt] * 2, pair.pictures)
     assert torch.allclose(scores, (raw - 1) / 2)
     assert not scores.requires_grad
 
 
 def test_a_score_depends_on_its_own_prompt_picture_and_source_only(rewards: RewardModels) -> None:
-    pairs = [world_pairs("instruction", "train", 3, 64, 0).pair(i) for i in range(3)]
-    together = rewards.score("instruction", [p.prompt for p in pairs], [p.better for p in pairs], [p.sources for p in pairs])
-    alone = [rewards.score("instruction", [p.prompt], [p.better], [list(p.sources)]) for p in pairs]
+    pairs = [WorldPairs("instruction", "train", 64, 0).get(i) for i in range(3)]
+    together = rewards.score("instruction", [p.prompt for p in pairs], [p.pictures[0] for p in pairs], [p.sources for p in pairs])
+    alone = [rewards.score("instruction", [p.prompt], [p.pictures[0]], [list(p.sources)]) for p in pairs]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
 

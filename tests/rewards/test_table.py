@@ -9,7 +9,7 @@ import pytest
 from qi2.core.errors import QI2Error
 from qi2.data.world.render import render
 from qi2.data.world.scene import Object, Scene
-from qi2.rewards.table import read_table, table_pairs
+from qi2.rewards.table import read_table, table_judgements
 
 
 def write(folder: Path, *rows: dict[str, Any], name: str = "pairs.jsonl") -> Path:
@@ -25,17 +25,17 @@ def row(i: int = 0, **changes: Any) -> dict[str, Any]:
 
 def test_pairs_are_split_by_prompt_and_read_at_the_models_size(tmp_path: Path) -> None:
     path = write(tmp_path, *(row(i % 10) for i in range(40)))
-    found = table_pairs(read_table(path), "alignment", tmp_path, 0.2, 64, 0)
+    found = table_judgements(read_table(path), "alignment", tmp_path, 0.2, 64, 0)
     assert found is not None
     train, held = found
     assert (train.count, held.count) == (32, 8)
-    assert {train.pair(i).prompt for i in range(32)}.isdisjoint(held.pair(i).prompt for i in range(8))
-    assert train.pair(0).better.size == (64, 64)
+    assert {train.get(i).prompt for i in range(32)}.isdisjoint(held.get(i).prompt for i in range(8))
+    assert train.get(0).pictures[0].size == (64, 64)
     assert train.origin == "annotated"
 
 
 def test_a_dimension_without_rows_is_left_to_others(tmp_path: Path) -> None:
-    assert table_pairs(read_table(write(tmp_path, row())), "portrait", tmp_path, 0.1, 64, 0) is None
+    assert table_judgements(read_table(write(tmp_path, row())), "portrait", tmp_path, 0.1, 64, 0) is None
 
 
 def test_a_parquet_table_with_bytes_and_several_sources_is_read(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_a_parquet_table_with_bytes_and_several_sources_is_read(tmp_path: Path) 
     values = {"better": {"bytes": picture, "path": None}, "worse": {"bytes": picture, "path": None}, "dimension": "instruction"}
     rows = [{"prompt": f"edit {i}", **values, "source": ["red.png", "blue.png"]} for i in range(12)]
     pd.DataFrame(rows).to_parquet(tmp_path / "pairs.parquet")
-    found = table_pairs(read_table(tmp_path / "pairs.parquet"), "instruction", tmp_path, 0.2, 64, 0)
+    found = table_judgements(read_table(tmp_path / "pairs.parquet"), "instruction", tmp_path, 0.2, 64, 0)
     assert found is not None
-    assert len(found[0].pair(0).sources) == 2
+    assert len(found[0].get(0).sources) == 2
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_a_bad_row_is_named(tmp_path: Path, changes: dict[str, Any], message: st
 
 
 def test_a_picture_that_cannot_be_read_is_named_with_its_row(tmp_path: Path) -> None:
-    found = table_pairs(read_table(write(tmp_path, *(row(i, worse="gone.png") for i in range(12)))), "alignment", tmp_path, 0.1, 64, 0)
+    found = table_judgements(read_table(write(tmp_path, *(row(i, worse="gone.png") for i in range(12)))), "alignment", tmp_path, 0.1, 64, 0)
     assert found is not None
     with pytest.raises(QI2Error, match=r"line \d+: the picture gone.png cannot be read"):
-        found[0].pair(0)
+        found[0].get(0)
 
 
 def test_too_few_pairs_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(QI2Error, match="2 pairs on 2 prompts for alignment are too few"):
-        table_pairs(read_table(write(tmp_path, row(1), row(2))), "alignment", tmp_path, 0.1, 64, 0)
+        table_judgements(read_table(write(tmp_path, row(1), row(2))), "alignment", tmp_path, 0.1, 64, 0)
 
 
 def test_files_that_are_no_tables_are_errors(tmp_path: Path) -> None:

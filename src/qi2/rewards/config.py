@@ -28,11 +28,17 @@ NEEDS = {
 """Instruction following and visual consistency are printed "(for T2I)" in the report, but it describes editing: they judge TI2I."""
 
 TOWERS = ("train", "frozen")
+TIES = ("learned", "set", "half")
 
 
 @dataclass
 class RewardArchitecture:
-    """One reward model as it is stored; ``mean`` and ``std`` make its scores comparable with the others'."""
+    """One reward model as it is stored.
+
+    ``mean`` and ``temperature`` put its scores on the scale of all rewards: there a difference of 1 is a logit of 1, and 0 the mean of the
+    reference pictures. The last three turn differences into probabilities (`qi2.objectives.calibration.Calibration`). All five are fitted
+    on pairs that it was not trained on.
+    """
 
     dimension: str = "alignment"
     size: int = 256  # px; the side of the square that it sees
@@ -40,8 +46,13 @@ class RewardArchitecture:
     layers: int = 2
     heads: int = 4
     tower: str = "train"
+    ties: str = "learned"
+    uncertain: bool = False
     mean: float = 0.0
-    std: float = 1.0
+    temperature: float = 1.0
+    sharpness: float = 1.0
+    tie: float = 0.0
+    mistakes: float = 0.0
 
 
 @dataclass
@@ -62,8 +73,14 @@ class RewardsConfig:
     """
 
     pairs: str = ""
-    heldout: int = 400  # pairs per dimension that the figures are measured on
-    heldout_share: float = 0.1  # of annotated pairs, and of the user's own images
+    heldout: int = 1200  # pairs per dimension that are not trained on
+    heldout_share: float = 0.1  # of annotated prompts, and of the user's own images
+    calibration: float = 0.4  # share of the held-out prompts whose pairs put the scores on the common scale; the others give the figures
+    label_noise: float = 0.1  # share of the world's preferences that are turned round, so that accuracy has a ceiling of 0.9
+    equal: float = 0.1  # share of the world's pairs that show two equally good pictures, whose label is a tie
+    ties: str = "learned"  # the logit of a tie is learned, or set to ``tie``; half: a tie is half a win for either side
+    tie: float = 0.5
+    uncertain: bool = False  # scores are normal distributions, whose deviation the head gives as well
     size: int = 256
     width: int = 256
     layers: int = 2

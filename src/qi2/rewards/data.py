@@ -1,8 +1,8 @@
-"""Pools of preference pairs as tensors, read once: pictures, source pictures, and the prompts' hidden states."""
+"""Pools of judgements as tensors, read once: pictures, labels, source pictures, and the prompts' hidden states."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -14,7 +14,7 @@ from qi2.models.condition import ConditionEncoder
 from qi2.models.pixels import quantise, to_bytes, to_unit
 from qi2.models.vae import VAE, over_white
 from qi2.rewards.config import Needs
-from qi2.rewards.pairs import Pair, PairSet
+from qi2.rewards.pairs import Judgement, Judgements
 
 CHUNK = 256
 Key = tuple[str, tuple[bytes, ...]]
@@ -47,19 +47,30 @@ def pad(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 @dataclass
-class PairPool:
-    """N pairs: pictures uint8 (N, 2, 3, H, W), better first; sources uint8 (N, 3, H, W) and prompts, where the reward needs them."""
+class Pool:
+    """N judgements of R = 2 pictures each, or of R = 1: pictures uint8 (N, R, 3, H, W), labels and truths (N,), truths NaN where unknown.
+
+    sources uint8 (N, 3, H, W) and prompts, where the reward needs them; groups as `Judgement` has them.
+    """
 
     pictures: Tensor
-    sources: Tensor | None
-    prompts: list[Tensor] | None
+    labels: Tensor
+    truths: Tensor
     texts: list[str]
+    groups: list[str]
+    sources: Tensor | None = None
+    prompts: list[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
 
+    @property
+    def paired(self) -> bool:
+        """Whether two pictures were compared each time, or one was scored."""
+        return self.pictures.shape[1] == 2
+
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Inputs of the reward model: images (B, 2, 3, H, W) and, where needed, source, prompt and mask."""
+        """Inputs of the reward model: images (B, R, 3, H, W) and, where needed, source, prompt and mask."""
         index = torch.as_tensor(list(rows))
         inputs = {"images": to_unit(self.pictures[index])}
         if self.sources is not None:
@@ -68,25 +79,45 @@ class PairPool:
             inputs["prompt"], inputs["mask"] = pad([self.prompts[i] for i in rows])
         return inputs
 
+    def part(self, rows: Sequence[int]) -> "Pool":
+        """Some of the judgements."""
+        index = torch.as_tensor(list(rows), dtype=torch.long)
+        texts, groups = ([values[i] for i in rows] for values in (self.texts, self.groups))
+        prompts = None if self.prompts is None else [self.prompts[i] for i in rows]
+        sources = None if self.sources is None else self.sources[index]
+        return Pool(self.pictures[index], self.labels[index], self.truths[index], texts, groups, sources, prompts)
 
-def read_pool(pairs: PairSet, needs: Needs, reader: PromptReader, label: str) -> PairPool:
-    """Draw or open all pairs and read their prompts."""
-    pictures, sources, prompts, texts = [], [], [], []
-    with Progress(label, pairs.count, "pair") as progress:
-        for start in range(0, pairs.count, CHUNK):
-            chunk: list[Pair] = [pairs.pair(i) for i in range(start, min(start + CHUNK, pairs.count))]
-            pictures.append(torch.stack([to_bytes([pair.better for pair in chunk]), to_bytes([pair.worse for pair in chunk])], 1))
+    def divide(self, share: float, seed: int) -> tuple["Pool", "Pool"]:
+        """``share`` of the groups with all their judgements, and the rest; none is empty where there are two groups."""
+        order = sorted(set(self.groups), key=lambda group: rng.key(seed, f"rewards/divide/{group}"))
+        first = set(order[: min(max(1, round(share * len(order))), max(1, len(order) - 1))])
+        sides = [[i for i, group in enumerate(self.groups) if (group in first) == wanted] for wanted in (True, False)]
+        return self.part(sides[0]), self.part(sides[1])
+
+
+def read_pool(judgements: Judgements, needs: Needs, reader: PromptReader, label: str) -> Pool:
+    """Draw or open all pictures and read their prompts."""
+    pictures, sources, prompts, texts, groups = [], [], [], [], []
+    labels, truths = [], []
+    with Progress(label, judgements.count, "pair") as progress:
+        for start in range(0, judgements.count, CHUNK):
+            chunk: list[Judgement] = [judgements.get(i) for i in range(start, min(start + CHUNK, judgements.count))]
+            pictures.append(torch.stack([to_bytes(side) for side in zip(*(item.pictures for item in chunk), strict=True)], 1))
             if needs.source:
-                sources.append(to_bytes([pair.sources[0] for pair in chunk]))
+                sources.append(to_bytes([item.sources[0] for item in chunk]))
             if needs.prompt:
-                prompts += reader([pair.prompt for pair in chunk], [pair.sources for pair in chunk])
-            texts += [pair.prompt for pair in chunk]
+                prompts += reader([item.prompt for item in chunk], [item.sources for item in chunk])
+            texts += [item.prompt for item in chunk]
+            groups += [item.group or item.prompt for item in chunk]
+            labels += [float(item.label) for item in chunk]
+            truths += [torch.nan if item.truth is None else float(item.truth) for item in chunk]
             progress.update(len(chunk))
-    return PairPool(torch.cat(pictures), torch.cat(sources) if sources else None, prompts or None, texts)
+    found = torch.cat(sources) if sources else None
+    return Pool(torch.cat(pictures), torch.tensor(labels), torch.tensor(truths), texts, groups, found, prompts or None)
 
 
 @torch.no_grad()
-def through_vae(pool: PairPool, vae: VAE, share: float, noise: float, seed: int, label: str) -> PairPool:
+def through_vae(pool: Pool, vae: VAE, share: float, noise: float, seed: int, label: str) -> Pool:
     """The pool with ``share`` of its pictures encoded and decoded, their latents disturbed a little.
 
     A generated picture comes out of the decoder, a drawn one does not: without this, a reward could learn to tell which is which.
@@ -101,4 +132,4 @@ def through_vae(pool: PairPool, vae: VAE, share: float, noise: float, seed: int,
             decoded = vae.decode(latents + strength * torch.randn(latents.shape, generator=draw))
             flat[rows] = quantise(over_white(decoded))
             progress.update(len(rows))
-    return PairPool(flat.view_as(pool.pictures), pool.sources, pool.prompts, pool.texts)
+    return replace(pool, pictures=flat.view_as(pool.pictures))

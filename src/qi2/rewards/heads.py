@@ -6,7 +6,8 @@ beside those of the picture, with their difference. Several pictures of one prom
 """
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,26 @@ from torch.nn import functional as F
 from qi2.config import load
 from qi2.core.errors import QI2Error
 from qi2.models.storage import CONFIG, WEIGHTS
-from qi2.rewards.config import NEEDS, TOWERS, RewardArchitecture
+from qi2.objectives.calibration import Calibration
+from qi2.rewards.config import NEEDS, TIES, TOWERS, RewardArchitecture
 from qi2.rewards.tower import VisionTower
 
 TOWER = "tower."
+LEAST, MOST = -5.0, 3.0  # of a score's log-deviation
+START_TIE = 0.5
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores (B, R) of R pictures per prompt; with ``deviation`` of the same shape they are normal distributions."""
+
+    mean: Tensor
+    deviation: Tensor | None = None
+
+    def differences(self) -> tuple[Tensor, Tensor | None]:
+        """First minus second (B,), and its deviation."""
+        spread = None if self.deviation is None else self.deviation[:, :2].square().sum(1).sqrt()
+        return self.mean[:, 0] - self.mean[:, 1], spread
 
 
 class HeadBlock(nn.Module):
@@ -56,7 +73,7 @@ class HeadBlock(nn.Module):
 
 
 class RewardHead(nn.Module):
-    """Slots of R pictures per prompt to scores (B, R)."""
+    """Slots of R pictures per prompt to their scores."""
 
     def __init__(self, config: RewardArchitecture, slot_width: int, prompt_width: int) -> None:
         super().__init__()
@@ -66,10 +83,10 @@ class RewardHead(nn.Module):
         if needs.prompt:
             self.prompt_norm, self.prompt = nn.RMSNorm(prompt_width), nn.Linear(prompt_width, config.width, bias=False)
         self.blocks = nn.ModuleList(HeadBlock(config.width, config.heads, needs.prompt) for _ in range(config.layers))
-        self.norm, self.score = nn.RMSNorm(config.width), nn.Linear(config.width, 1, bias=False)
+        self.norm, self.score = nn.RMSNorm(config.width), nn.Linear(config.width, 2 if config.uncertain else 1, bias=False)
         nn.init.zeros_(self.score.weight)
 
-    def forward(self, pictures: Tensor, source: Tensor | None, prompt: Tensor | None, mask: Tensor | None) -> Tensor:
+    def forward(self, pictures: Tensor, source: Tensor | None, prompt: Tensor | None, mask: Tensor | None) -> Scores:
         """pictures (B, R, S, F), source (B, S, F), prompt (B, L, H) with mask (B, L); what the dimension does not need is ignored."""
         x = self.slot_norm(pictures)
         if self.needs.source:
@@ -80,19 +97,28 @@ class RewardHead(nn.Module):
         read = self.prompt(self.prompt_norm(prompt)) if self.needs.prompt else None
         for block in self.blocks:
             x = block(x, read, mask)
-        return self.score(self.norm(x).mean(2))[..., 0]
+        found = self.score(self.norm(x).mean(2))
+        return Scores(found[..., 0], found[..., 1].clamp(LEAST, MOST).exp() if found.shape[-1] == 2 else None)
 
 
 class RewardModel(nn.Module):
-    """Tower and head. Scores are raw; ``calibrated`` puts them on the common scale."""
+    """Tower and head. Scores are raw; ``calibrated`` puts them on the scale of all rewards."""
 
-    def __init__(self, config: RewardArchitecture, visual: Any, prompt_width: int) -> None:
+    def __init__(self, config: RewardArchitecture, visual: Any, prompt_width: int, tie: float = START_TIE) -> None:
+        """``visual`` and ``prompt_width`` are the VLM's; ``tie`` is the raw scores' logit of a tie, at first or (``ties: set``) for good."""
         super().__init__()
-        if config.tower not in TOWERS:
-            raise QI2Error(f"rewards.tower {config.tower!r} is not known; choose one of {', '.join(TOWERS)}")
+        for name, known in (("tower", TOWERS), ("ties", TIES)):
+            if getattr(config, name) not in known:
+                raise QI2Error(f"rewards.{name} {getattr(config, name)!r} is not known; choose one of {', '.join(known)}")
         self.config, self.needs = config, NEEDS[config.dimension]
         self.tower = VisionTower(visual).requires_grad_(config.tower == "train")
         self.head = RewardHead(config, self.tower.width, prompt_width)
+        self.log_tie = nn.Parameter(torch.tensor(math.log(tie)), requires_grad=config.ties == "learned")
+
+    @property
+    def tie(self) -> Tensor | None:
+        """The raw scores' logit of a tie; None where a tie counts as half a win for either side."""
+        return None if self.config.ties == "half" else self.log_tie.exp()
 
     def look(self, images: Tensor) -> Tensor:
         """Slots (..., S, F) of images (..., 3, H, W) in [-1, 1]."""
@@ -100,14 +126,20 @@ class RewardModel(nn.Module):
             slots = self.tower(images.flatten(0, -4))
         return slots.unflatten(0, images.shape[:-3])
 
-    def forward(self, images: Tensor, source: Tensor | None = None, prompt: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, source: Tensor | None = None, prompt: Tensor | None = None, mask: Tensor | None = None) -> Scores:
         """Raw scores (B, R) of R images (B, R, 3, H, W) per prompt; source (B, 3, H, W)."""
         before = self.look(source) if self.needs.source and source is not None else None
-        return self.head(self.look(images), before, prompt, mask)
+        found: Scores = self.head(self.look(images), before, prompt, mask)
+        return found
+
+    @property
+    def calibration(self) -> Calibration:
+        """What turns raw differences into probabilities."""
+        return Calibration(self.config.temperature, self.config.sharpness, self.config.tie, self.config.mistakes)
 
     def calibrated(self, scores: Tensor) -> Tensor:
-        """z-scores over the reference set; times ``config.std`` a difference of them is Bradley-Terry's logit."""
-        return (scores - self.config.mean) / self.config.std
+        """Scores on the scale of all rewards: a difference of them is Bradley-Terry's logit, 0 the mean of the reference pictures."""
+        return (scores - self.config.mean) / self.config.temperature
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors; a frozen tower is not written, because the VLM has it."""

@@ -17,7 +17,7 @@ from qi2.core import rng
 from qi2.data.shards import Sidecar, plain_nulls
 from qi2.data.world.degrade import disturb, spoil, squeeze
 from qi2.rewards.config import NEEDS, RewardsConfig
-from qi2.rewards.pairs import Pair, PairSet
+from qi2.rewards.pairs import Judgement, Judgements
 from qi2.training.encode import square
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def names_person(text: str, words: Sequence[str]) -> bool:
     return any(word in words for word in re.findall(r"[a-z]+", text.lower()))
 
 
-def image_pairs(dimension: str, raw: Path, curated: Path, config: RewardsConfig, seed: int) -> tuple[PairSet, PairSet] | None:
+def image_pairs(dimension: str, raw: Path, curated: Path, config: RewardsConfig, seed: int) -> tuple[Judgements, Judgements] | None:
     """(training pairs, held-out pairs) of the user's images that curation kept, or None where there are too few for the dimension."""
     rows = user_rows(dimension, curated, config)
     if len(rows) < LEAST:
@@ -44,7 +44,7 @@ def image_pairs(dimension: str, raw: Path, curated: Path, config: RewardsConfig,
     source = _Images(side, rows.iloc[apart:], config.size, dimension, seed)
     held = _Images(side, rows.iloc[:apart], config.size, dimension, seed)
     wanted = getattr(config, dimension).pairs
-    return PairSet(wanted, source.pair, "images"), PairSet(min(config.heldout, 4 * apart), held.pair, "images")
+    return Judgements(wanted, source.get, "images"), Judgements(min(config.heldout, 4 * apart), held.get, "images")
 
 
 def user_rows(dimension: str, curated: Path, config: RewardsConfig) -> "pd.DataFrame":
@@ -69,14 +69,15 @@ class _Images:
     dimension: str
     seed: int
 
-    def pair(self, index: int) -> Pair:
+    def get(self, index: int) -> Judgement:
+        """A pair whose first picture is the better one; all of an image stay together."""
         draw = rng.numpy_rng(self.seed, f"rewards/images/{self.dimension}", index)
         place = index % len(self.rows)
         row, other = self.rows.iloc[place], self.rows.iloc[(place + 1 + int(draw.integers(len(self.rows) - 1))) % len(self.rows)]
         better = self._open(row["id"])
         sources = tuple(self._open(name) for name in row["references"])
         prompt = row["captions"][int(draw.integers(len(row["captions"])))]
-        return Pair(prompt, better, self._worse(better, sources, other["id"], draw), sources)
+        return Judgement(prompt, (better, self._worse(better, sources, other["id"], draw)), 1, sources, group=str(row["id"]))
 
     def _worse(self, better: Image.Image, sources: Sequence[Image.Image], other: str, draw: np.random.Generator) -> Image.Image:
         if self.dimension == "aesthetic":

@@ -1,41 +1,88 @@
-"""What a reward model is worth: accuracy and calibration on pairs that it has never seen."""
+"""What a reward model is worth: accuracy and calibration on judgements that it has never seen, and the fit of its scale."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
-from qi2.objectives.preference import calibration_error, pairwise_accuracy
-from qi2.rewards.data import PairPool
-from qi2.rewards.heads import RewardModel
+from qi2.core import rng
+from qi2.objectives.calibration import Calibration, calibration_error, fit_calibration, outcome_hits, pairwise_accuracy, reliability
+from qi2.rewards.data import Pool
+from qi2.rewards.heads import RewardModel, Scores
 
 BATCH = 128
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Raw scores of N pairs, each (N,)."""
+class Compared:
+    """N compared pairs, all (N,): raw differences of their scores with deviations (where the model has them), labels, truths (NaN: unknown), groups."""
 
-    better: Tensor
-    worse: Tensor
+    difference: Tensor
+    deviation: Tensor | None
+    labels: Tensor
+    truths: Tensor
+    groups: list[str]
 
 
 @torch.inference_mode()
-def score_pool(model: RewardModel, pool: PairPool) -> Scores:
-    """Both pictures of every pair."""
+def score_pool(model: RewardModel, pool: Pool) -> Scores:
+    """Raw scores (N, R) of every picture."""
     device = next(model.head.parameters()).device
     parts = []
     for start in range(0, len(pool), BATCH):
         inputs = pool.batch(range(start, min(start + BATCH, len(pool))))
-        parts.append(model(**{name: value.to(device) for name, value in inputs.items()}).float().cpu())
-    scores = torch.cat(parts)
-    return Scores(scores[:, 0], scores[:, 1])
+        parts.append(model(**{name: value.to(device) for name, value in inputs.items()}))
+    means = torch.cat([part.mean.float().cpu() for part in parts])
+    deviations = [part.deviation.float().cpu() for part in parts if part.deviation is not None]
+    return Scores(means, torch.cat(deviations) if deviations else None)
 
 
-def figures(name: str, scores: Scores) -> dict[str, float]:
-    """Flat metrics of a reward on held-out pairs."""
-    return {
-        f"reward/{name}/accuracy": pairwise_accuracy(scores.better, scores.worse),
-        f"reward/{name}/n": float(len(scores.better)),
-        f"reward/{name}/calibration_error": calibration_error(scores.better, scores.worse),
+def compare(scores: Scores, pool: Pool) -> Compared:
+    """Pairs with their labels. Single pictures are compared each with the next one, of its own prompt where there is one."""
+    if pool.paired:
+        return Compared(*scores.differences(), pool.labels, pool.truths, pool.groups)
+    order = sorted(range(len(pool)), key=lambda i: (pool.groups[i], rng.key(0, "rewards/partner", i)))
+    other = torch.empty(len(pool), dtype=torch.long)
+    other[order] = torch.tensor(order[1:] + order[:1])
+    both = [None if part is None else torch.cat([part, part[other]], 1) for part in (scores.mean, scores.deviation)]
+    assert both[0] is not None
+    labels = (pool.labels - pool.labels[other]).sign()
+    return Compared(*Scores(both[0], both[1]).differences(), labels, torch.full_like(labels, torch.nan), pool.groups)
+
+
+def calibrate(model: RewardModel, pool: Pool) -> None:
+    """Put mean, temperature and tie, found on a pool that was not trained on, into the model's config."""
+    scores = score_pool(model, pool)
+    pairs = compare(scores, pool)
+    found = fit_calibration(pairs.difference, pairs.labels, pairs.deviation)
+    model.config = replace(model.config, mean=float(scores.mean.mean()), **asdict(found))
+
+
+def figures(model: RewardModel, pairs: Compared) -> dict[str, float]:
+    """Flat metrics of a reward on pairs that it was neither trained nor calibrated on; ceilings only where the truth is known.
+
+    ``accuracy`` is the share of decided pairs whose preferred picture scores higher, ``ceiling`` what the truth itself reaches on these
+    labels, ``accuracy_truth`` the accuracy against the truth. ``calibration_error`` has `calibration.BINS` bins; ``_raw`` is that of the
+    scores as they were trained, ``_scale`` that of scores on the common scale read as logits.
+    """
+    outcomes = model.calibration.outcomes(pairs.difference, pairs.deviation)
+    plain = {"raw": Calibration(), "scale": Calibration(model.config.temperature)}
+    known = ~pairs.truths.isnan()
+    found = {
+        "accuracy": pairwise_accuracy(pairs.difference, pairs.labels),
+        "n": float((pairs.labels != 0).sum()),
+        "calibration_error": calibration_error(*reliability(outcomes, pairs.labels)),
+        **{
+            f"calibration_error_{key}": calibration_error(*reliability(link.outcomes(pairs.difference, pairs.deviation), pairs.labels))
+            for key, link in plain.items()
+        },
+        "ties": float((pairs.labels == 0).float().mean()),
+        "ties_expected": float(outcomes[1].exp().mean()),
+        "accuracy_with_ties": float(outcome_hits(outcomes, pairs.labels).mean()),
     }
+    if bool(known.any()):
+        found["ceiling"] = pairwise_accuracy(pairs.truths[known], pairs.labels[known])
+        found["of_ceiling"] = found["accuracy"] / found["ceiling"] if found["ceiling"] else math.nan
+        found["accuracy_truth"] = pairwise_accuracy(pairs.difference[known], pairs.truths[known])
+    return {f"reward/{model.config.dimension}/{key}": value for key, value in found.items()}

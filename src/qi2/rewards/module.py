@@ -1,4 +1,4 @@
-"""Training of one reward model on preference pairs: Bradley-Terry with centring (report section 4.2)."""
+"""Training of one reward model on judgements: Bradley-Terry with ties, or regression on scores, with centring (report section 4.2)."""
 
 from typing import Any
 
@@ -8,42 +8,53 @@ from torch.nn import functional as F
 
 from qi2.config import as_dict
 from qi2.core import rng
-from qi2.objectives.preference import bradley_terry_loss, centring_loss, pairwise_accuracy
+from qi2.objectives.calibration import pairwise_accuracy
+from qi2.objectives.preference import bradley_terry_loss, centring_loss, pointwise_loss, preference_loss
 from qi2.rewards.config import DimensionConfig, RewardsConfig
-from qi2.rewards.data import PairPool
-from qi2.rewards.heads import RewardModel
+from qi2.rewards.data import Pool
+from qi2.rewards.heads import RewardModel, Scores
 from qi2.training.step_module import StepModule
 
 
 class RewardModule(StepModule):
-    """Better against worse pictures of the same prompt, and against the better pictures of other prompts."""
+    """Pairs of pictures of one prompt, the preferred one also against pictures of other prompts; or single pictures against their scores."""
 
-    def __init__(self, model: RewardModel, pool: PairPool, config: RewardsConfig, seed: int) -> None:
+    def __init__(self, model: RewardModel, pool: Pool, config: RewardsConfig, seed: int) -> None:
         self.name = model.config.dimension
         self.dimension: DimensionConfig = getattr(config, self.name)
         super().__init__(self.dimension.steps)
         self.model, self.pool, self.config, self.seed = model, pool, config, seed
+        self.middle, self.spread = float(pool.labels.mean()), max(float(pool.labels.std(correction=0)), 1e-6)
 
     def facts(self) -> dict[str, Any]:
         return {"seed": self.seed, "rewards": as_dict(self.config)}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         draw = rng.numpy_rng(self.seed, f"rewards/{self.name}/batch", step)
-        inputs = self.pool.batch(draw.integers(len(self.pool), size=self.dimension.batch_size).tolist())
+        rows = draw.integers(len(self.pool), size=self.dimension.batch_size).tolist()
+        inputs = self.pool.batch(rows)
         noise = rng.generator(self.seed, f"rewards/{self.name}/soften", step)
-        return inputs | {"images": soften(inputs["images"], self.config.blur, self.config.noise, noise)}
+        images = soften(inputs["images"], self.config.blur, self.config.noise, noise)
+        return inputs | {"images": images, "labels": self.pool.labels[rows]}
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        slots = self.model.look(batch["images"])
-        if self.model.needs.prompt:
-            slots = torch.cat([slots, *(slots[:, :1].roll(k + 1, 0) for k in range(self.config.others))], 1)
+        slots, labels = self.model.look(batch["images"]), batch["labels"]
+        compared = self.config.others if self.pool.paired and self.model.needs.prompt else 0
+        slots = torch.cat([slots, *(slots[:, :1].roll(k + 1, 0) for k in range(compared))], 1)
         source = self.model.look(batch["source"]) if "source" in batch else None
-        scores = self.model.head(slots, source, batch.get("prompt"), batch.get("mask"))
-        better, worse, others = scores[:, :1], scores[:, 1:2], scores[:, 2:]
-        loss = bradley_terry_loss(better, worse) + self.config.center * centring_loss(scores)
-        if others.shape[1]:
-            loss = loss + bradley_terry_loss(better, others)
-        self.observe({f"reward/{self.name}/loss": loss.detach(), f"reward/{self.name}/train_accuracy": pairwise_accuracy(better, worse)})
+        scores: Scores = self.model.head(slots, source, batch.get("prompt"), batch.get("mask"))
+        loss = self._judged(scores, labels) if self.pool.paired else pointwise_loss(scores.mean[:, 0], (labels - self.middle) / self.spread)
+        self.observe({f"reward/{self.name}/loss": loss.detach()})
+        return loss + self.config.center * centring_loss(scores.mean)
+
+    def _judged(self, scores: Scores, labels: Tensor) -> Tensor:
+        """Of the pair, and of its preferred picture against those of other prompts."""
+        difference, deviation = scores.differences()
+        self.observe({f"reward/{self.name}/train_accuracy": pairwise_accuracy(difference.detach(), labels)}, float((labels != 0).sum()))
+        loss = preference_loss(difference, labels, self.model.tie, deviation)
+        if scores.mean.shape[1] > 2:
+            preferred = torch.where(labels < 0, scores.mean[:, 1], scores.mean[:, 0])
+            loss = loss + bradley_terry_loss(preferred[:, None], scores.mean[:, 2:])
         return loss
 
     def configure_optimizers(self) -> Any:

@@ -50,7 +50,7 @@ class RewardModels:
 
     @torch.inference_mode()
     def score(self, dimension: str, prompts: Sequence[str], images: Sequence[Image.Image], sources: Sequence[Sources] | None = None) -> Tensor:
-        """Calibrated scores (B,) of B images for their prompts: 0 is the mean of the reference pictures, 1 their deviation.
+        """Calibrated scores (B,) of B images for their prompts: 0 is the mean of the reference pictures, a difference of 1 a logit of 1.
 
         ``sources`` are the pictures that were edited, one or several per image; instruction and consistency need them.
         Every different prompt is read once, however many images it has.
@@ -74,7 +74,7 @@ class RewardModels:
                 inputs["source"] = to_tensor([squares[id(groups[i][0])] for i in rows])
             if states is not None:
                 inputs["prompt"], inputs["mask"] = pad([states[i] for i in rows])
-            parts.append(model(**{name: value.to(device) for name, value in inputs.items()})[:, 0].float().cpu())
+            parts.append(model(**{name: value.to(device) for name, value in inputs.items()}).mean[:, 0].float().cpu())
         return model.calibrated(torch.cat(parts)) if parts else torch.zeros(0)
 
     def scorers(self, portrait_words: Sequence[str] | None = None) -> dict[str, Callable[[Sequence[Answer]], Tensor]]:

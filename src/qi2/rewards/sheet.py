@@ -1,4 +1,4 @@
-"""A sheet of held-out pairs, for people to look at: source, better, worse, the prompt, and both scores."""
+"""A sheet of held-out judgements, for people to look at: source, pictures, the prompt, the label and the scores."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from qi2.models.pixels import to_images
-from qi2.rewards.data import PairPool
-from qi2.rewards.measure import Scores
+from qi2.rewards.data import Pool
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 TILE, GAP, LINE, COLUMNS = 128, 6, 14, 4
@@ -17,16 +16,16 @@ TILE, GAP, LINE, COLUMNS = 128, 6, 14, 4
 
 @dataclass(frozen=True)
 class Strip:
-    """The shown pairs of one reward, with calibrated scores."""
+    """The shown judgements of one reward, with calibrated scores (N, R)."""
 
     name: str
     accuracy: float
-    pool: PairPool
-    scores: Scores
+    pool: Pool
+    scores: Tensor
 
 
 def pair_sheet(strips: Sequence[Strip], shown: int = 4) -> Image.Image:
-    """One row of pairs per reward, the better picture left of the worse; a score in red stands on the wrong side."""
+    """One row per reward. Scores in red stand against the label: 1 where the first picture is preferred, -1 the second, 0 a tie."""
     font = ImageFont.load_default(12)
     cell = 3 * TILE + 4 * GAP
     height = TILE + 4 * LINE + 2 * GAP
@@ -43,15 +42,16 @@ def pair_sheet(strips: Sequence[Strip], shown: int = 4) -> Image.Image:
 
 def _show(page: Image.Image, draw: ImageDraw.ImageDraw, font: Font, strip: Strip, index: int, place: tuple[int, int]) -> None:
     x, y = place
-    pool, (better, worse) = strip.pool, (float(strip.scores.better[index]), float(strip.scores.worse[index]))
-    color = "white" if better > worse else (255, 110, 110)
+    pool, scores, label = strip.pool, strip.scores[index].tolist(), float(strip.pool.labels[index])
+    wrong = pool.paired and label * (scores[0] - scores[1]) < 0
     if pool.sources is not None:
         page.paste(_picture(pool.sources[index]), (x, y))
         draw.text((x, y + TILE), "source", "white", font=font)
-    for k, (score, picture) in enumerate(zip((better, worse), pool.pictures[index], strict=True), 1):
+    for k, (score, picture) in enumerate(zip(scores, pool.pictures[index], strict=True), 1):
         left = x + k * (TILE + GAP)
         page.paste(_picture(picture), (left, y))
-        draw.text((left, y + TILE), f"{('better', 'worse')[k - 1]} {score:+.2f}", color, font=font)
+        said = f"label {label:+g}: {score:+.2f}" if k == 1 else f"{score:+.2f}"
+        draw.text((left, y + TILE), said, (255, 110, 110) if wrong else "white", font=font)
     text = "\n".join(textwrap.wrap(pool.texts[index], 58)[:2])
     draw.multiline_text((x, y + TILE + LINE), text, "white", font=font, spacing=1)
 

@@ -14,7 +14,7 @@ from qi2.core import rng
 from qi2.core.errors import QI2Error
 from qi2.models.pixels import flatten_alpha
 from qi2.rewards.config import DIMENSIONS, NEEDS
-from qi2.rewards.pairs import Pair, PairSet
+from qi2.rewards.pairs import Judgement, Judgements
 from qi2.training.encode import square
 
 EXAMPLE = '{"prompt": "a red cube", "better": "a.png", "worse": "b.png", "dimension": "alignment"}'
@@ -42,7 +42,7 @@ def read_table(path: Path) -> list[TableRow]:
     return [_row(values, name) for name, values in _READERS[path.suffix.lower()](path)]
 
 
-def table_pairs(rows: Sequence[TableRow], dimension: str, folder: Path, share: float, size: int, seed: int) -> tuple[PairSet, PairSet] | None:
+def table_judgements(rows: Sequence[TableRow], dimension: str, folder: Path, share: float, size: int, seed: int) -> tuple[Judgements, Judgements] | None:
     """(training pairs, held-out pairs) of a dimension, or None where the table has none; all rows of a prompt are on one side.
 
     ``folder`` is what relative paths start from. Of every picture the centred square is
@@ -56,17 +56,17 @@ def table_pairs(rows: Sequence[TableRow], dimension: str, folder: Path, share: f
     sides = [[row for row in mine if (row.prompt in apart) == held] for held in (False, True)]
     if len(mine) < LEAST or not sides[0]:
         raise QI2Error(f"rewards.pairs: {len(mine)} pairs on {len(order)} prompts for {dimension} are too few; give {LEAST} on several prompts, or none")
-    train, held = (PairSet(len(side), _opener(side, folder, size), "annotated") for side in sides)
+    train, held = (Judgements(len(side), _opener(side, folder, size), "annotated") for side in sides)
     return train, held
 
 
 def _opener(rows: list[TableRow], folder: Path, size: int) -> Any:
-    def pair(index: int) -> Pair:
+    def get(index: int) -> Judgement:
         row = rows[index]
         better, worse, *sources = (open_square(value, folder, size, row.name) for value in (row.better, row.worse, *row.sources))
-        return Pair(row.prompt, better, worse, tuple(sources))
+        return Judgement(row.prompt, (better, worse), 1, tuple(sources))
 
-    return pair
+    return get
 
 
 def open_square(value: Any, folder: Path, size: int, name: str) -> Image.Image:

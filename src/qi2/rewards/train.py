@@ -1,4 +1,4 @@
-"""Stage `rewards`: train five reward models on preference pairs, calibrate them to one scale, and publish them (report section 4.2)."""
+"""Stage `rewards`: train five reward models on judgements, calibrate them to one scale, and publish them (report section 4.2)."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,16 +12,15 @@ from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
 from qi2.models.vae import VAE
-from qi2.objectives.preference import standardisation
 from qi2.rewards.config import DIMENSIONS, NEEDS, RewardArchitecture, RewardsConfig
-from qi2.rewards.data import PairPool, PromptReader, read_pool, through_vae
+from qi2.rewards.data import PromptReader, read_pool, through_vae
 from qi2.rewards.heads import RewardModel
 from qi2.rewards.images import image_pairs
-from qi2.rewards.measure import figures, score_pool
+from qi2.rewards.measure import calibrate, compare, figures, score_pool
 from qi2.rewards.module import RewardModule
-from qi2.rewards.pairs import PairSet, world_pairs
+from qi2.rewards.pairs import Judgements, WorldPairs
 from qi2.rewards.sheet import Strip, pair_sheet
-from qi2.rewards.table import TableRow, read_table, table_pairs
+from qi2.rewards.table import TableRow, read_table, table_judgements
 from qi2.training.config import EngineConfig
 from qi2.training.fit import fit
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
 SHEET = "pairs.png"
-REFERENCE_PAIRS = 512  # training pairs over which a reward's scale is measured
 
 
 @dataclass
@@ -93,54 +91,41 @@ def train_rewards(
 
 def train_reward(stage: _Stage, name: str, out: Path, reporter: Reporter) -> tuple[dict[str, float], Strip]:
     """Train, calibrate and save one reward; returns its metrics and what the sheet shows of it."""
-    pairs, unseen = choose_pairs(stage, name)
-    held = read_pool(unseen, NEEDS[name], stage.reader, f"{name}: held-out pairs")
-    model = _trained(stage, name, pairs, reporter)
+    judgements, unseen = choose_judgements(stage, name)
+    reference, held = read_pool(unseen, NEEDS[name], stage.reader, f"{name}: held-out pairs").divide(stage.config.calibration, stage.seed)
+    model = _trained(stage, name, judgements, reporter)
+    calibrate(model, reference)
     scores = score_pool(model, held)
-    metrics = figures(name, scores)
+    metrics = figures(model, compare(scores, held))
     if stage.vae is not None:
         decoded = through_vae(held, stage.vae, 1.0, 0.0, stage.seed, f"{name}: held-out pairs through the VAE")
-        metrics[f"reward/{name}/accuracy_decoded"] = figures(name, score_pool(model, decoded))[f"reward/{name}/accuracy"]
-    metrics |= {f"reward/{name}/mean": model.config.mean, f"reward/{name}/std": model.config.std}
-    metrics[f"reward/{name}/annotated"] = float(pairs.origin == "annotated")
+        metrics[f"reward/{name}/accuracy_decoded"] = figures(model, compare(score_pool(model, decoded), held))[f"reward/{name}/accuracy"]
+    metrics |= {f"reward/{name}/{key}": getattr(model.config, key) for key in ("mean", "temperature", "tie")}
+    metrics[f"reward/{name}/annotated"] = float(judgements.origin == "annotated")
     model.save(out)
-    shown = type(scores)(model.calibrated(scores.better), model.calibrated(scores.worse))
-    return metrics, Strip(name, metrics[f"reward/{name}/accuracy"], held, shown)
+    return metrics, Strip(name, metrics[f"reward/{name}/accuracy"], held, model.calibrated(scores.mean))
 
 
-def choose_pairs(stage: _Stage, name: str) -> tuple[PairSet, PairSet]:
-    """(training pairs, held-out pairs): annotated ones, else of the user's own images, else of the world."""
+def choose_judgements(stage: _Stage, name: str) -> tuple[Judgements, Judgements]:
+    """(to train on, held out): annotated ones, else of the user's own images, else of the world."""
     config, seed = stage.config, stage.seed
-    annotated = table_pairs(stage.table, name, Path(config.pairs).parent, config.heldout_share, config.size, seed)
+    annotated = table_judgements(stage.table, name, Path(config.pairs).parent, config.heldout_share, config.size, seed)
     found = annotated or image_pairs(name, stage.inputs.raw, stage.inputs.curated, config, seed)
     if found:
         return found
-    train = world_pairs(name, "train", getattr(config, name).pairs, config.size, seed)
-    return train, world_pairs(name, "heldout", config.heldout, config.size, seed)
+    train, held = (WorldPairs(name, split, config.size, seed, config.label_noise, config.equal) for split in ("train", "heldout"))
+    return train.pairs(getattr(config, name).pairs), held.pairs(config.heldout)
 
 
-def _trained(stage: _Stage, name: str, pairs: PairSet, reporter: Reporter) -> RewardModel:
-    """The calibrated model; where an earlier run got so far, it is not trained again."""
+def _trained(stage: _Stage, name: str, judgements: Judgements, reporter: Reporter) -> RewardModel:
+    """The model, not yet calibrated; where an earlier run got so far, it is not trained again."""
     config, kept = stage.config, stage.inputs.kept(name)
     visual, width = stage.encoder.model.model.visual, stage.encoder.width
-    pool = read_pool(pairs, NEEDS[name], stage.reader, f"{name}: pairs")
+    pool = read_pool(judgements, NEEDS[name], stage.reader, f"{name}: pairs")
     if stage.vae is not None:
         pool = through_vae(pool, stage.vae, config.decoded, config.latent_noise, stage.seed, f"{name}: pairs through the VAE")
     torch.manual_seed(rng.key(stage.seed, f"rewards/{name}/init"))
-    architecture = RewardArchitecture(name, config.size, config.width, config.layers, config.heads, config.tower)
-    module = RewardModule(RewardModel(architecture, visual, width), pool, config, stage.seed)
+    architecture = RewardArchitecture(name, config.size, config.width, config.layers, config.heads, config.tower, config.ties, config.uncertain)
+    module = RewardModule(RewardModel(architecture, visual, width, config.tie), pool, config, stage.seed)
     fit(module, f"reward {name}", reporter, engine=stage.engine, checkpoints=kept)
-    _calibrate(module.model, pool)
     return module.model.eval()
-
-
-def _calibrate(model: RewardModel, pool: PairPool) -> None:
-    """Put the mean and deviation of the scores of a reference set of training pictures into the model's config."""
-    part = PairPool(
-        pool.pictures[:REFERENCE_PAIRS],
-        None if pool.sources is None else pool.sources[:REFERENCE_PAIRS],
-        None if pool.prompts is None else pool.prompts[:REFERENCE_PAIRS],
-        pool.texts[:REFERENCE_PAIRS],
-    )
-    scores = score_pool(model, part)
-    model.config.mean, model.config.std = standardisation(torch.cat([scores.better, scores.worse]))
