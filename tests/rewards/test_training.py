@@ -95,6 +95,23 @@ def test_uncertain_scores_are_trained_and_calibrated(stages: Path) -> None:
     assert json.loads((stages / "rewards" / "portrait" / "config.json").read_text())["uncertain"] is True
 
 
+def test_a_table_of_scored_pictures_trains_and_calibrates_a_reward(stages: Path) -> None:
+    lines = []
+    for i in range(150):
+        for k, picture in enumerate(WorldPairs("portrait", "train", 64, 0).get(i).pictures):
+            picture.save(stages / f"{i}-{k}.png")
+            lines.append({"prompt": f"face {i}", "image": f"{i}-{k}.png", "portrait": 8.0 - 5 * k})
+    (stages / "scores.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    config = small_config(pairs=str(stages / "scores.jsonl"), heldout_share=0.4)
+    config.portrait.steps, config.portrait.batch_size = 60, 32
+    metrics = train_rewards(Recipe(rewards=config), stages / "raw", stages / "curated", stages / "standins", stages / "rewards", NullReporter())
+    found = {key: metrics[f"reward/portrait/{key}"] for key in ("annotated", "accuracy", "n", "ties")}
+    assert found["annotated"] == 1
+    assert found["accuracy"] >= 0.85
+    assert found["n"] >= 36  # every good picture of 36 held-out prompts with its bad one, at least
+    assert "reward/portrait/ceiling" not in metrics
+
+
 def test_a_step_sees_the_same_batch_whenever_it_is_asked(encoder: Any) -> None:
     from qi2.rewards.config import RewardArchitecture
     from qi2.rewards.module import RewardModule

@@ -66,13 +66,17 @@ class DimensionConfig:
 
 @dataclass
 class RewardsConfig:
-    """``pairs`` is a table of annotated preferences (.jsonl or .parquet with prompt, better, worse, source, dimension).
+    """``pairs`` is a table of annotated judgements (.jsonl, .json, .csv, .tsv or .parquet) in one of the formats of `qi2.rewards.formats`.
 
     Dimensions that it does not cover, or all where it is empty, learn from pairs that the line makes itself: of the world, or of the
     user's own images where those are the data.
     """
 
     pairs: str = ""
+    format: str = ""  # of the table; empty: its columns tell
+    images: str = ""  # folder that the table's paths start from; empty: the table's own
+    dimensions: dict[str, str] = field(default_factory=dict)  # {the table's question: the reward that it counts for, or nothing}
+    min_confidence: float = 0.0  # rows whose annotators agreed less are left out (HPSv3 trains from 0.95)
     heldout: int = 1200  # pairs per dimension that are not trained on
     heldout_share: float = 0.1  # of annotated prompts, and of the user's own images
     calibration: float = 0.4  # share of the held-out prompts whose pairs put the scores on the common scale; the others give the figures

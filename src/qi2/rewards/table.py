@@ -1,10 +1,11 @@
-"""Annotated preference pairs from a user's table (.jsonl or .parquet): prompt, better, worse, source (optional), dimension."""
+"""Annotated judgements from a user's table: pairs with labels per dimension, ties among them, rankings, or single pictures with scores."""
 
+import csv
 import difflib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +14,80 @@ from PIL import Image, ImageOps
 from qi2.core import rng
 from qi2.core.errors import QI2Error
 from qi2.models.pixels import flatten_alpha
-from qi2.rewards.config import DIMENSIONS, NEEDS
+from qi2.rewards.config import DIMENSIONS, NEEDS, RewardsConfig
+from qi2.rewards.formats import EXAMPLE, FORMATS, TableRow, recognise
 from qi2.rewards.pairs import Judgement, Judgements
 from qi2.training.encode import square
 
-EXAMPLE = '{"prompt": "a red cube", "better": "a.png", "worse": "b.png", "dimension": "alignment"}'
-LEAST = 10  # pairs of one dimension
+LEAST = 10  # judgements of one dimension
+LEAST_PROMPTS = 3  # one to train on, one for the common scale, one for the figures
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """One annotated pair; pictures are paths or file bytes. ``name`` says where it stands, for messages."""
+def read_table(config: RewardsConfig) -> list[TableRow]:
+    """All rows of ``config.pairs`` with labels of our dimensions; rows of less than its confidence are left out.
 
-    name: str
-    prompt: str
-    better: Any
-    worse: Any
-    sources: tuple[Any, ...]
-    dimension: str
-
-
-def read_table(path: Path) -> list[TableRow]:
-    """All rows. Raises QI2Error that names the file and row that cannot be understood."""
-    path = Path(path)
-    if not path.is_file() or path.suffix.lower() not in _READERS:
-        raise QI2Error(f"rewards.pairs={path} is no .jsonl or .parquet file; give one with lines such as {EXAMPLE}")
-    return [_row(values, name) for name, values in _READERS[path.suffix.lower()](path)]
-
-
-def table_judgements(rows: Sequence[TableRow], dimension: str, folder: Path, share: float, size: int, seed: int) -> tuple[Judgements, Judgements] | None:
-    """(training pairs, held-out pairs) of a dimension, or None where the table has none; all rows of a prompt are on one side.
-
-    ``folder`` is what relative paths start from. Of every picture the centred square is
-    taken, at ``size`` px.
+    Raises QI2Error that names the file and row that cannot be understood.
     """
-    mine = [row for row in rows if row.dimension == dimension]
+    path = Path(config.pairs)
+    if not path.is_file() or path.suffix.lower() not in _READERS:
+        raise QI2Error(f"rewards.pairs={path} is no file of the kinds {', '.join(_READERS)}; give one with lines such as {EXAMPLE}")
+    if config.format and config.format not in FORMATS:
+        raise QI2Error(f"rewards.format={config.format} is not known; choose one of {', '.join(FORMATS)}, or leave it empty: the columns tell")
+    rows = []
+    for name, values in _READERS[path.suffix.lower()](path):
+        kind = config.format or recognise(list(values), name)
+        if missing := sorted(FORMATS[kind].needs - set(values)):
+            raise QI2Error(f"{name} lacks {missing[0]}, which the format {kind} needs; rewards.format may be wrong")
+        rows += [_ours(row, {**FORMATS[kind].asked, **config.dimensions}) for row in FORMATS[kind].rows(values, name)]
+    if not any(row.labels for row in rows):
+        raise QI2Error(f"rewards.pairs={path} judges none of {', '.join(DIMENSIONS)}; name its columns so, or set rewards.dimensions")
+    return [row for row in rows if row.labels and row.confidence >= config.min_confidence]
+
+
+def _ours(row: TableRow, asked: Mapping[str, str]) -> TableRow:
+    """The row with the labels of our dimensions alone."""
+    labels = {}
+    for question, value in row.labels.items():
+        dimension = asked.get(question, question)
+        if not dimension:
+            continue
+        if dimension not in DIMENSIONS:
+            near = difflib.get_close_matches(dimension, DIMENSIONS, 1, 0.0)[0]
+            raise QI2Error(f"{row.name}: dimension is {dimension!r}; did you mean {near}? Choose from {', '.join(DIMENSIONS)}")
+        if NEEDS[dimension].source and not row.sources:
+            raise QI2Error(f"{row.name}: {dimension} judges an edit but source is missing; give the picture that was edited")
+        labels[dimension] = value
+    return TableRow(row.name, row.prompt, row.pictures, row.sources, labels, row.confidence)
+
+
+def table_judgements(rows: Sequence[TableRow], dimension: str, config: RewardsConfig, seed: int) -> tuple[Judgements, Judgements] | None:
+    """(to train on, held out) of a dimension, or None where the table has none; all rows of a prompt are on one side."""
+    mine = [row for row in rows if dimension in row.labels]
     if not mine:
         return None
     order = sorted({row.prompt for row in mine}, key=lambda prompt: rng.key(seed, f"rewards/heldout/{prompt}"))
-    apart = set(order[: max(1, round(share * len(order)))])
-    sides = [[row for row in mine if (row.prompt in apart) == held] for held in (False, True)]
-    if len(mine) < LEAST or not sides[0]:
-        raise QI2Error(f"rewards.pairs: {len(mine)} pairs on {len(order)} prompts for {dimension} are too few; give {LEAST} on several prompts, or none")
-    train, held = (Judgements(len(side), _opener(side, folder, size), "annotated") for side in sides)
+    if len(mine) < LEAST or len(order) < LEAST_PROMPTS:
+        few = f"{len(mine)} judgements on {len(order)} prompts for {dimension} are too few"
+        raise QI2Error(f"rewards.pairs: {few}; give {LEAST} on {LEAST_PROMPTS} prompts at least, or none")
+    apart = set(order[: min(max(2, round(config.heldout_share * len(order))), len(order) - 1)])
+    train, held = (judgements([row for row in mine if (row.prompt in apart) == side], dimension, config) for side in (False, True))
     return train, held
 
 
-def _opener(rows: list[TableRow], folder: Path, size: int) -> Any:
+def judgements(rows: Sequence[TableRow], dimension: str, config: RewardsConfig) -> Judgements:
+    """Rows that all have a label of the dimension. Of every picture the centred square is taken, at the models' size."""
+    kinds = Counter(len(row.pictures) for row in rows)
+    if len(kinds) > 1:
+        raise QI2Error(f"rewards.pairs: {kinds[2]} rows compare two pictures for {dimension} and {kinds[1]} score one; give it one kind")
+    folder = Path(config.images or Path(config.pairs).parent)
+
     def get(index: int) -> Judgement:
         row = rows[index]
-        better, worse, *sources = (open_square(value, folder, size, row.name) for value in (row.better, row.worse, *row.sources))
-        return Judgement(row.prompt, (better, worse), 1, tuple(sources))
+        pictures, sources = (tuple(open_square(value, folder, config.size, row.name) for value in values) for values in (row.pictures, row.sources))
+        return Judgement(row.prompt, pictures, row.labels[dimension], sources)
 
-    return get
+    return Judgements(len(rows), get, "annotated")
 
 
 def open_square(value: Any, folder: Path, size: int, name: str) -> Image.Image:
@@ -81,30 +102,6 @@ def open_square(value: Any, folder: Path, size: int, name: str) -> Image.Image:
     return square(upright, size)
 
 
-def _row(values: Mapping[str, Any], name: str) -> TableRow:
-    dimension = values.get("dimension")
-    if dimension not in DIMENSIONS:
-        near = difflib.get_close_matches(str(dimension), DIMENSIONS, 1, 0.0)[0]
-        raise QI2Error(f"{name}: dimension is {dimension!r}; did you mean {near}? Choose from {', '.join(DIMENSIONS)}")
-    if not isinstance(values.get("prompt"), str):
-        raise QI2Error(f"{name}: prompt is {values.get('prompt')!r}; give a text, for example {EXAMPLE}")
-    source = values.get("source")
-    sources = [] if source is None else list(source) if isinstance(source, list | tuple) else [source]
-    if NEEDS[dimension].source and not sources:
-        raise QI2Error(f"{name}: {dimension} judges an edit but source is missing; give the picture that was edited")
-    better, worse, *sources = (_picture(value, name) for value in (values.get("better"), values.get("worse"), *sources))
-    return TableRow(name, values["prompt"], better, worse, tuple(sources), dimension)
-
-
-def _picture(value: Any, name: str) -> str | bytes:
-    """A path or bytes; the datasets library's {"bytes", "path"} is taken apart."""
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
-    if not isinstance(value, str | bytes) or not value:
-        raise QI2Error(f"{name}: a picture is {value!r}; better, worse and source are paths or file bytes, for example {EXAMPLE}")
-    return value
-
-
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -113,9 +110,33 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             values = json.loads(line)
         except json.JSONDecodeError as error:
             raise QI2Error(f"{path} line {number} is not JSON: {error}; write one object a line, for example {EXAMPLE}") from error
-        if not isinstance(values, dict):
-            raise QI2Error(f"{path} line {number} is not an object; write for example {EXAMPLE}")
-        yield f"{path} line {number}", values
+        yield _object(values, f"{path} line {number}")
+
+
+def _read_json(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise QI2Error(f"{path} is not JSON: {error}; write a list of objects such as {EXAMPLE}, or one a line in a .jsonl file") from error
+    if not isinstance(values, list):
+        raise QI2Error(f"{path} is no list; write a list of objects such as {EXAMPLE}")
+    yield from (_object(item, f"{path} item {number}") for number, item in enumerate(values, 1))
+
+
+def _object(values: Any, name: str) -> tuple[str, Mapping[str, Any]]:
+    if not isinstance(values, dict):
+        raise QI2Error(f"{name} is not an object; write for example {EXAMPLE}")
+    return name, values
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with open(path, encoding="utf-8-sig", newline="") as handle:
+        reader = csv.DictReader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", restkey="more")
+        for values in reader:
+            name = f"{path} line {reader.line_num}"
+            if "more" in values:
+                raise QI2Error(f"{name} has {len(values['more'])} fields more than the header; put fields with separators in quotes")
+            yield name, values
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -129,4 +150,4 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield from ((f"{path} row {number}", row) for number, row in enumerate(values, 1))
 
 
-_READERS = {".jsonl": _read_jsonl, ".parquet": _read_parquet}
+_READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}

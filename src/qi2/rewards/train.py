@@ -14,13 +14,14 @@ from qi2.models.condition import ConditionEncoder
 from qi2.models.vae import VAE
 from qi2.rewards.config import DIMENSIONS, NEEDS, RewardArchitecture, RewardsConfig
 from qi2.rewards.data import PromptReader, read_pool, through_vae
+from qi2.rewards.formats import TableRow
 from qi2.rewards.heads import RewardModel
 from qi2.rewards.images import image_pairs
 from qi2.rewards.measure import calibrate, compare, figures, score_pool
 from qi2.rewards.module import RewardModule
 from qi2.rewards.pairs import Judgements, WorldPairs
 from qi2.rewards.sheet import Strip, pair_sheet
-from qi2.rewards.table import TableRow, read_table, table_judgements
+from qi2.rewards.table import read_table, table_judgements
 from qi2.training.config import EngineConfig
 from qi2.training.fit import fit
 
@@ -71,7 +72,7 @@ def train_rewards(
     ``checkpoints``.
     """
     inputs = RewardInputs(raw, curated, standins / "vlm", vae, checkpoints)
-    table = read_table(Path(cfg.rewards.pairs)) if cfg.rewards.pairs else []
+    table = read_table(cfg.rewards) if cfg.rewards.pairs else []
     stage = _Stage(cfg.rewards, cfg.seed, inputs, cfg.engine, ConditionEncoder.load(inputs.vlm), VAE.load(vae) if vae else None, table)
     metrics: dict[str, float] = {}
     strips = []
@@ -109,7 +110,7 @@ def train_reward(stage: _Stage, name: str, out: Path, reporter: Reporter) -> tup
 def choose_judgements(stage: _Stage, name: str) -> tuple[Judgements, Judgements]:
     """(to train on, held out): annotated ones, else of the user's own images, else of the world."""
     config, seed = stage.config, stage.seed
-    annotated = table_judgements(stage.table, name, Path(config.pairs).parent, config.heldout_share, config.size, seed)
+    annotated = table_judgements(stage.table, name, config, seed)
     found = annotated or image_pairs(name, stage.inputs.raw, stage.inputs.curated, config, seed)
     if found:
         return found
