@@ -5,7 +5,7 @@ the seed and the number of prompts, so that the same results always give the sam
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -78,6 +78,10 @@ class Bootstrap:
         indices = self._indices(len(a))
         above, below = a[indices].sum(axis=1), b[indices].sum(axis=1)
         return self._figure(float(a.sum() / b.sum()), above[below != 0] / below[below != 0], len(a))
+
+    def of_groups(self, value: float, n: int, statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Figure:
+        """Any statistic of ``n`` prompts: ``value`` of all, and what ``statistic`` gives for rows of prompt numbers, (resamples, n) to (resamples,)."""
+        return self._figure(value, statistic(self._indices(n)), n)
 
     def _indices(self, n: int) -> NDArray[np.int64]:
         return numpy_rng(self.seed, "bootstrap", n).integers(0, n, size=(self.resamples, n))

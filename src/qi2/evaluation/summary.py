@@ -5,8 +5,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from qi2.evaluation.bootstrap import Figure, exact, proportion
+from qi2.evaluation.bootstrap import Bootstrap, Figure, exact, proportion
+from qi2.evaluation.reward_figures import Judged, reward_figures
 from qi2.evaluation.run_folder import RunFolder
+from qi2.rewards.config import JUDGED
 
 TIMING = {"time/total_s": "total_s", "time/overhead_share": "overhead_share", "memory/peak_gib": "peak_gib"}
 
@@ -23,18 +25,20 @@ def summarise(scale: str, seed: int, run: RunFolder) -> dict[str, Any]:
 
 
 def all_figures(run: RunFolder) -> dict[str, Figure]:
-    """Evaluation's figures, the reward models' accuracies and the run's timing."""
-    return {**run.figures, **reward_figures(run.metrics("rewards")), **_timing_figures(run)}
+    """Evaluation's figures, the reward models' and the run's timing."""
+    return {**run.figures, **rewards_of(run), **_timing_figures(run)}
 
 
-def reward_figures(metrics: dict[str, float]) -> dict[str, Figure]:
-    """``reward/NAME/accuracy`` on held-out pairs, and ``.../accuracy_decoded`` on the same through the VAE, with Wilson intervals."""
-    figures = {}
+def rewards_of(run: RunFolder) -> dict[str, Figure]:
+    """``reward/NAME/FIGURE`` with intervals over prompts of the held-out pairs; ``.../accuracy_decoded``, on the same through the VAE, with Wilson's."""
+    figures, metrics = {}, run.metrics("rewards")
     for key, value in metrics.items():
         prefix, _, last = key.rpartition("/")
         if prefix.startswith("reward/") and last in ("accuracy", "accuracy_decoded"):
             pairs = int(metrics.get(f"{prefix}/n", 0))
             figures[key] = proportion(value, pairs) if pairs else exact(value, 0)
+    for path in sorted((run.path / "rewards").glob(f"*/{JUDGED}")):
+        figures |= {f"reward/{path.parent.name}/{key}": figure for key, figure in reward_figures(Judged.read(path), Bootstrap(0)).items()}
     return figures
 
 

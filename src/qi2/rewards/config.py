@@ -27,6 +27,9 @@ NEEDS = {
 }
 """Instruction following and visual consistency are printed "(for T2I)" in the report, but it describes editing: they judge TI2I."""
 
+JUDGED = "judged.csv"
+"""In every reward's folder: its held-out pairs with their probabilities, for intervals and for a closer look."""
+
 TOWERS = ("train", "frozen")
 TIES = ("learned", "set", "half")
 

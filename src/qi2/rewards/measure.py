@@ -1,7 +1,11 @@
 """What a reward model is worth: accuracy and calibration on judgements that it has never seen, and the fit of its scale."""
 
+import csv
+import io
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -86,3 +90,20 @@ def figures(model: RewardModel, pairs: Compared) -> dict[str, float]:
         found["of_ceiling"] = found["accuracy"] / found["ceiling"] if found["ceiling"] else math.nan
         found["accuracy_truth"] = pairwise_accuracy(pairs.difference[known], pairs.truths[known])
     return {f"reward/{model.config.dimension}/{key}": value for key, value in found.items()}
+
+
+def judged_rows(model: RewardModel, pairs: Compared) -> list[dict[str, str | float]]:
+    """Every pair with its prompt, label, truth, calibrated difference, and the probabilities that the first, neither or the second is preferred."""
+    outcomes = [part.exp().tolist() for part in model.calibration.outcomes(pairs.difference, pairs.deviation)]
+    columns = (pairs.labels.tolist(), pairs.truths.tolist(), (pairs.difference / model.config.temperature).tolist(), *outcomes)
+    names = ("label", "truth", "difference", "first", "tie", "second")
+    return [{"prompt": prompt, **dict(zip(names, values, strict=True))} for prompt, values in zip(pairs.groups, zip(*columns, strict=True), strict=True)]
+
+
+def write_judged(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
+    """As a table, numbers with six digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()} for row in rows)
+    path.write_text(text.getvalue(), encoding="utf-8")

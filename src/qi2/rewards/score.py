@@ -11,6 +11,7 @@ from torch import Tensor
 from qi2.core.errors import QI2Error
 from qi2.models.condition import ConditionEncoder
 from qi2.models.pixels import flatten_alpha, to_tensor
+from qi2.models.storage import device_of
 from qi2.rewards.config import DIMENSIONS, NEEDS, RewardsConfig
 from qi2.rewards.data import PromptReader, pad
 from qi2.rewards.heads import RewardModel
@@ -42,11 +43,16 @@ class RewardModels:
         self.models, self.encoder = models, encoder
 
     @classmethod
-    def load(cls, folder: Path, vlm: Path) -> "RewardModels":
-        """Load the results of stage `rewards`; ``vlm`` is the Qwen3-VL that they were trained on. QI2Error where one is missing."""
-        encoder = ConditionEncoder.load(vlm)
-        visual = encoder.model.model.visual
-        return cls({name: RewardModel.load(Path(folder) / name, visual, encoder.width) for name in DIMENSIONS}, encoder)
+    def load(cls, folder: Path, vlm: Path, names: Sequence[str] = (), device: str = "cpu") -> "RewardModels":
+        """Load the results of stage `rewards`, or some of them; ``vlm`` is the Qwen3-VL that they were trained on.
+
+        Raises QI2Error where one is missing or has no such name.
+        """
+        if unknown := [name for name in names if name not in DIMENSIONS]:
+            raise QI2Error(f"no reward {unknown[0]!r}; choose from {', '.join(DIMENSIONS)}")
+        encoder = ConditionEncoder.load(vlm, device)
+        visual, place = encoder.model.model.visual, device_of(device)
+        return cls({name: RewardModel.load(Path(folder) / name, visual, encoder.width).to(place) for name in names or DIMENSIONS}, encoder)
 
     @torch.inference_mode()
     def score(self, dimension: str, prompts: Sequence[str], images: Sequence[Image.Image], sources: Sequence[Sources] | None = None) -> Tensor:

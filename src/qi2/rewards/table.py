@@ -30,12 +30,10 @@ def read_table(config: RewardsConfig) -> list[TableRow]:
     Raises QI2Error that names the file and row that cannot be understood.
     """
     path = Path(config.pairs)
-    if not path.is_file() or path.suffix.lower() not in _READERS:
-        raise QI2Error(f"rewards.pairs={path} is no file of the kinds {', '.join(_READERS)}; give one with lines such as {EXAMPLE}")
     if config.format and config.format not in FORMATS:
         raise QI2Error(f"rewards.format={config.format} is not known; choose one of {', '.join(FORMATS)}, or leave it empty: the columns tell")
     rows = []
-    for name, values in _READERS[path.suffix.lower()](path):
+    for name, values in read_rows(path):
         kind = config.format or recognise(list(values), name)
         if missing := sorted(FORMATS[kind].needs - set(values)):
             raise QI2Error(f"{name} lacks {missing[0]}, which the format {kind} needs; rewards.format may be wrong")
@@ -43,6 +41,13 @@ def read_table(config: RewardsConfig) -> list[TableRow]:
     if not any(row.labels for row in rows):
         raise QI2Error(f"rewards.pairs={path} judges none of {', '.join(DIMENSIONS)}; name its columns so, or set rewards.dimensions")
     return [row for row in rows if row.labels and row.confidence >= config.min_confidence]
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(where it stands, values) of every row of a table. Raises QI2Error that names the file and row that cannot be understood."""
+    if not path.is_file() or path.suffix.lower() not in _READERS:
+        raise QI2Error(f"{path} is no file of the kinds {', '.join(_READERS)}; give one with lines such as {EXAMPLE}")
+    return _READERS[path.suffix.lower()](path)
 
 
 def _ours(row: TableRow, asked: Mapping[str, str]) -> TableRow:

@@ -12,12 +12,12 @@ from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
 from qi2.models.vae import VAE
-from qi2.rewards.config import DIMENSIONS, NEEDS, RewardArchitecture, RewardsConfig
+from qi2.rewards.config import DIMENSIONS, JUDGED, NEEDS, RewardArchitecture, RewardsConfig
 from qi2.rewards.data import PromptReader, read_pool, through_vae
 from qi2.rewards.formats import TableRow
 from qi2.rewards.heads import RewardModel
 from qi2.rewards.images import image_pairs
-from qi2.rewards.measure import calibrate, compare, figures, score_pool
+from qi2.rewards.measure import calibrate, compare, figures, judged_rows, score_pool, write_judged
 from qi2.rewards.module import RewardModule
 from qi2.rewards.pairs import Judgements, WorldPairs
 from qi2.rewards.sheet import Strip, pair_sheet
@@ -66,7 +66,7 @@ class _Stage:
 def train_rewards(
     cfg: "Recipe", raw: Path, curated: Path, standins: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None, vae: Path | None = None
 ) -> dict[str, float]:
-    """Write one folder per reward, metrics.json, curves.csv and pairs.png to ``out``; returns the metrics.
+    """Write one folder per reward (with its held-out pairs), metrics.json, curves.csv and pairs.png to ``out``; returns the metrics.
 
     With ``vae``, part of the training pictures passes through it, as generated pictures do. A killed run continues from
     ``checkpoints``.
@@ -97,13 +97,15 @@ def train_reward(stage: _Stage, name: str, out: Path, reporter: Reporter) -> tup
     model = _trained(stage, name, judgements, reporter)
     calibrate(model, reference)
     scores = score_pool(model, held)
-    metrics = figures(model, compare(scores, held))
+    pairs = compare(scores, held)
+    metrics = figures(model, pairs)
     if stage.vae is not None:
         decoded = through_vae(held, stage.vae, 1.0, 0.0, stage.seed, f"{name}: held-out pairs through the VAE")
         metrics[f"reward/{name}/accuracy_decoded"] = figures(model, compare(score_pool(model, decoded), held))[f"reward/{name}/accuracy"]
     metrics |= {f"reward/{name}/{key}": getattr(model.config, key) for key in ("mean", "temperature", "tie")}
     metrics[f"reward/{name}/annotated"] = float(judgements.origin == "annotated")
     model.save(out)
+    write_judged(out / JUDGED, judged_rows(model, pairs))
     return metrics, Strip(name, metrics[f"reward/{name}/accuracy"], held, model.calibrated(scores.mean))
 
 

@@ -10,7 +10,7 @@ from qi2.evaluation.models import LABELS
 from qi2.evaluation.report_html import missing, number, picture, table
 from qi2.evaluation.run_folder import RunFolder, read_json
 from qi2.evaluation.sections.chain import by_kind, grid, measure, measured
-from qi2.evaluation.summary import reward_figures
+from qi2.evaluation.summary import rewards_of
 
 FEW_STEP = ("teacher", "distill", "teacher_4step", "untrained_4step")
 PROMPTS = 6  # shown beside each other
@@ -18,19 +18,23 @@ PROMPTS = 6  # shown beside each other
 
 def rewards(run: RunFolder) -> str:
     """The reward models on held-out pairs, with the sheet of pairs that the stage has drawn."""
-    figures = reward_figures(run.metrics("rewards"))
+    figures = rewards_of(run)
     names = [name.removesuffix("/accuracy") for name in figures if name.endswith("/accuracy")]
     if not names:
         return missing("Reward models", "rewards")
     rows = []
     for name in names:
         figure, decoded = figures[f"{name}/accuracy"], figures.get(f"{name}/accuracy_decoded")
-        rows.append([name.split("/")[1], *measured(figure, 0.5), number(decoded), str(figure.n or "–")])
-    note = "<p>How often each model prefers the better one of a held-out pair; the last column but one: the same pairs through the VAE.</p>"
-    head = ["reward", "accuracy", "0.5 … 1", "through the VAE", "pairs"]
+        others = [number(figures.get(f"{name}/{key}")) for key in ("ceiling", "of_ceiling", "calibration_error")]
+        rows.append([name.split("/")[1], *measured(figure, 0.5), *others, number(decoded), str(figure.n or "–")])
+    note = (
+        "<p>How often each model prefers the picture of a held-out pair that its label prefers. The labels are noisy: the ceiling is what "
+        "the truth itself reaches. Then the calibration error of its probabilities, and the accuracy on the same pairs through the VAE.</p>"
+    )
+    head = ["reward", "accuracy", "0.5 … 1", "ceiling", "of the ceiling", "calibration error", "through the VAE", "prompts"]
     sheet = run.path / "rewards" / "pairs.png"
     shown = f'<div class="wide">{picture(sheet, alt="held-out pairs with their scores", longest=2000)}</div>' if sheet.exists() else ""
-    return note + table(head, rows, right=(4,)) + shown
+    return note + table(head, rows, right=(7,)) + shown
 
 
 def gain(run: RunFolder) -> str:
