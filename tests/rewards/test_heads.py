@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from qi2.core.errors import QI2Error
-from qi2.rewards.config import RewardArchitecture
+from qi2.rewards.config import RewardArchitecture, TowerLoRA
 from qi2.rewards.heads import RewardModel
 from qi2.rewards.tower import VisionTower
 
 
 def make(encoder: Any, dimension: str = "instruction", tower: str = "train", **changes: Any) -> RewardModel:
     torch.manual_seed(0)
-    architecture = RewardArchitecture(dimension, 64, 32, 2, 2, tower, **changes)
+    architecture = RewardArchitecture(dimension, 64, 32, 2, 2, tower, **({"lora": TowerLoRA(rank=4)} | changes))
     model = RewardModel(architecture, encoder.model.model.visual, encoder.width)
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -62,9 +62,12 @@ def test_padding_of_the_prompt_changes_nothing(encoder: Any) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("tower", ["train", "frozen"])
+@pytest.mark.parametrize("tower", ["train", "lora", "frozen"])
 def test_a_saved_model_scores_as_before(encoder: Any, tmp_path: Path, tower: str) -> None:
     model, batch = make(encoder, tower=tower), inputs(encoder)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
     model.save(tmp_path / "model")
     loaded = RewardModel.load(tmp_path / "model", encoder.model.model.visual, encoder.width)
     assert torch.equal(model(**batch).mean, loaded(**batch).mean)
@@ -78,6 +81,25 @@ def test_a_frozen_tower_is_neither_trained_nor_stored(encoder: Any, tmp_path: Pa
     assert all(parameter.grad is None for parameter in model.tower.parameters())
     model.save(tmp_path)
     assert all(name.startswith("head.") or name == "log_tie" for name in load_file(tmp_path / "model.safetensors"))
+
+
+def test_adapters_begin_as_the_frozen_tower_and_alone_are_trained_and_stored(encoder: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    model, frozen, batch = make(encoder, tower="lora"), make(encoder, tower="frozen"), inputs(encoder)
+    with torch.no_grad():
+        assert torch.allclose(model.look(batch["images"]), frozen.look(batch["images"]), atol=1e-5)
+    model(**batch).mean.sum().backward()
+    trained = {name for name, parameter in model.tower.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in model.tower.named_parameters() if "lora_" in name}
+    assert any(parameter.grad is not None and bool(parameter.grad.any()) for name, parameter in model.tower.named_parameters() if "lora_B" in name)
+    model.save(tmp_path)
+    assert {name for name in load_file(tmp_path / "model.safetensors") if name.startswith("tower.")} == {f"tower.{name}" for name in trained}
+
+
+def test_adapters_go_to_layers_of_the_tower_only(encoder: Any) -> None:
+    with pytest.raises(QI2Error, match="rewards.lora.targets names 'to_q', which is no linear layer of the tower; choose among .*qkv"):
+        make(encoder, tower="lora", lora=TowerLoRA(targets=["to_q"]))
 
 
 @torch.no_grad()

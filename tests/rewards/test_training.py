@@ -89,8 +89,8 @@ def test_a_reward_learns_through_noise_and_its_scale_comes_from_pairs_of_its_own
     assert asdict(again) == pytest.approx(asdict(model.calibration), rel=1e-2)
 
 
-def test_uncertain_scores_are_trained_and_calibrated(stages: Path) -> None:
-    metrics = run(stages, stages / "rewards", uncertain=True, ties="set", tie=0.3)
+def test_uncertain_scores_and_adapters_are_trained_and_calibrated(stages: Path) -> None:
+    metrics = run(stages, stages / "rewards", uncertain=True, ties="set", tie=0.3, tower="lora")
     assert all(metrics[f"reward/{name}/temperature"] > 0 for name in DIMENSIONS)
     assert json.loads((stages / "rewards" / "portrait" / "config.json").read_text())["uncertain"] is True
 

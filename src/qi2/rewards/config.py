@@ -30,8 +30,17 @@ NEEDS = {
 JUDGED = "judged.csv"
 """In every reward's folder: its held-out pairs with their probabilities, for intervals and for a closer look."""
 
-TOWERS = ("train", "frozen")
+TOWERS = ("train", "lora", "frozen")
 TIES = ("learned", "set", "half")
+
+
+@dataclass
+class TowerLoRA:
+    """Low-rank adapters of the vision tower, where ``tower`` is lora."""
+
+    rank: int = 16
+    alpha: float = 0.0  # the adapter counts alpha / rank; 0: as rank, thus 1
+    targets: list[str] = field(default_factory=lambda: ["qkv", "proj", "linear_fc1", "linear_fc2"])  # linear layers of its blocks
 
 
 @dataclass
@@ -49,6 +58,7 @@ class RewardArchitecture:
     layers: int = 2
     heads: int = 4
     tower: str = "train"
+    lora: TowerLoRA = field(default_factory=TowerLoRA)
     ties: str = "learned"
     uncertain: bool = False
     mean: float = 0.0
@@ -92,7 +102,9 @@ class RewardsConfig:
     width: int = 256
     layers: int = 2
     heads: int = 4
-    tower: str = "frozen"  # the VLM's vision tower: train a copy of it per dimension, or leave it frozen
+    tower: str = "frozen"  # the VLM's vision tower: train a copy of it per dimension, adapters on it (lora), or leave it frozen
+    lora: TowerLoRA = field(default_factory=TowerLoRA)
+    device: str = "cpu"  # where the VLM reads prompts and the trained models are measured: cpu or cuda
     center: float = 0.01  # weight of the squared scores (the coefficient that TRL suggests)
     others: int = 1  # pictures of other prompts that every prompt is also compared with
     decoded: float = 0.5  # share of the training pictures that pass through the VAE

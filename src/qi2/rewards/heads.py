@@ -1,7 +1,8 @@
 """A reward model: the VLM's vision tower, and a small head that compares what it sees with the prompt's hidden states.
 
 As in ImageReward, text attends to the picture through cross-attention; here it is the picture's slots that look things up in the
-prompt, which the frozen language model has read (with the source images, for an edit). For an edit the slots of the source stand
+prompt. The language model is never trained: it reads every prompt once (with the source images, for an edit), and its hidden states are
+kept. What is trained is the head and, as ``tower`` says, a copy of the whole tower, adapters on it, or nothing of it. For an edit the slots of the source stand
 beside those of the picture, with their difference. Several pictures of one prompt are scored at once and share its keys and values.
 """
 
@@ -21,7 +22,7 @@ from qi2.core.errors import QI2Error
 from qi2.models.storage import CONFIG, WEIGHTS
 from qi2.objectives.calibration import Calibration
 from qi2.rewards.config import NEEDS, TIES, TOWERS, RewardArchitecture
-from qi2.rewards.tower import VisionTower
+from qi2.rewards.tower import ADAPTER, VisionTower, add_adapters
 
 TOWER = "tower."
 LEAST, MOST = -5.0, 3.0  # of a score's log-deviation
@@ -112,6 +113,8 @@ class RewardModel(nn.Module):
                 raise QI2Error(f"rewards.{name} {getattr(config, name)!r} is not known; choose one of {', '.join(known)}")
         self.config, self.needs = config, NEEDS[config.dimension]
         self.tower = VisionTower(visual).requires_grad_(config.tower == "train")
+        if config.tower == "lora":
+            add_adapters(self.tower, config.lora)
         self.head = RewardHead(config, self.tower.width, prompt_width)
         self.log_tie = nn.Parameter(torch.tensor(math.log(tie)), requires_grad=config.ties == "learned")
 
@@ -122,7 +125,7 @@ class RewardModel(nn.Module):
 
     def look(self, images: Tensor) -> Tensor:
         """Slots (..., S, F) of images (..., 3, H, W) in [-1, 1]."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.tower == "train"):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.tower != "frozen"):
             slots = self.tower(images.flatten(0, -4))
         return slots.unflatten(0, images.shape[:-3])
 
@@ -141,11 +144,15 @@ class RewardModel(nn.Module):
         """Scores on the scale of all rewards: a difference of them is Bradley-Terry's logit, 0 the mean of the reference pictures."""
         return (scores - self.config.mean) / self.config.temperature
 
+    def _of_the_vlm(self, name: str) -> bool:
+        """Whether a weight is the VLM's own."""
+        return self.config.tower != "train" and name.startswith(TOWER) and ADAPTER not in name
+
     def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors; a frozen tower is not written, because the VLM has it."""
+        """Write config.json and model.safetensors; of a tower that was not trained only the adapters, because the VLM has the rest."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1))
-        kept = {name: tensor for name, tensor in self.state_dict().items() if self.config.tower == "train" or not name.startswith(TOWER)}
+        kept = {name: tensor for name, tensor in self.state_dict().items() if not self._of_the_vlm(name)}
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}, folder / WEIGHTS)
 
     @classmethod
@@ -161,6 +168,6 @@ class RewardModel(nn.Module):
             missing, _ = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
         except RuntimeError as error:
             raise QI2Error(f"{folder / WEIGHTS} was made with another VLM: {str(error).splitlines()[-1].strip()}") from error
-        if any(model.config.tower == "train" or not name.startswith(TOWER) for name in missing):
-            raise QI2Error(f"{folder / WEIGHTS} lacks {missing[0]}; run stage `rewards` again")
+        if own := [name for name in missing if not model._of_the_vlm(name)]:
+            raise QI2Error(f"{folder / WEIGHTS} lacks {own[0]}; run stage `rewards` again")
         return model.eval().requires_grad_(False)

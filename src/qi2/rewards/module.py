@@ -13,6 +13,7 @@ from qi2.objectives.preference import bradley_terry_loss, centring_loss, pointwi
 from qi2.rewards.config import DimensionConfig, RewardsConfig
 from qi2.rewards.data import Pool
 from qi2.rewards.heads import RewardModel, Scores
+from qi2.rewards.tower import ADAPTER
 from qi2.training.step_module import StepModule
 
 
@@ -62,8 +63,8 @@ class RewardModule(StepModule):
 
 
 def hidden_matrix(name: str) -> bool:
-    """Which matrices Muon takes: those of the tower's and the head's layers. The tower's mergers are large and near the end."""
-    return ("blocks" in name or name == "head.slots.weight") and "merger" not in name
+    """Which matrices Muon takes: those of the tower's and the head's layers. The tower's mergers are large and near the end; adapters have few rows."""
+    return ("blocks" in name or name == "head.slots.weight") and "merger" not in name and ADAPTER not in name
 
 
 def soften(images: Tensor, blur: float, noise: float, generator: torch.Generator) -> Tensor:

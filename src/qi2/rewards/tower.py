@@ -1,4 +1,4 @@
-"""The eyes of a reward model: a copy of the Qwen3-VL's vision tower with its merger."""
+"""The eyes of a reward model: a copy of the Qwen3-VL's vision tower with its merger, with adapters where these are what is trained."""
 
 import copy
 from typing import Any
@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from qi2.core.errors import QI2Error
 from qi2.models.vision import grids, speed_up, to_patches
+from qi2.rewards.config import TowerLoRA
+
+ADAPTER = ".lora_"  # in the names of an adapter's weights
 
 
 class VisionTower(nn.Module):
@@ -26,3 +29,22 @@ class VisionTower(nn.Module):
             raise QI2Error(f"rewards.size: a picture of {width}x{height} px cannot be cut into slots of {side} px; choose a multiple of {side}")
         slots: Tensor = self.visual(to_patches(images, self.patch, self.merge, self.frames), grids(images, self.patch)).pooler_output
         return slots.view(len(images), -1, self.width)
+
+
+def add_adapters(tower: VisionTower, config: TowerLoRA) -> VisionTower:
+    """Freeze the tower and give the target layers of its blocks trainable adapters that change nothing yet; in place.
+
+    Raises QI2Error where peft is missing or a target names no linear layer of the blocks.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise QI2Error('rewards.tower=lora needs peft; install it with: pip install "qi2[lora]"') from error
+    known = {name.rsplit(".", 1)[-1] for name, module in tower.visual.blocks.named_modules() if isinstance(module, nn.Linear)}
+    if unknown := sorted(set(config.targets) - known):
+        raise QI2Error(f"rewards.lora.targets names {unknown[0]!r}, which is no linear layer of the tower; choose among {', '.join(sorted(known))}")
+    targets = rf"blocks\.\d+\..*\.({'|'.join(config.targets)})"
+    settings = peft.LoraConfig(r=config.rank, lora_alpha=config.alpha or config.rank, target_modules=targets)  # type: ignore[arg-type]
+    tower.requires_grad_(False)
+    peft.inject_adapter_in_model(settings, tower.visual)
+    return tower

@@ -11,6 +11,7 @@ from qi2.core import rng
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
+from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.rewards.config import DIMENSIONS, JUDGED, NEEDS, RewardArchitecture, RewardsConfig
 from qi2.rewards.data import PromptReader, read_pool, through_vae
@@ -73,7 +74,7 @@ def train_rewards(
     """
     inputs = RewardInputs(raw, curated, standins / "vlm", vae, checkpoints)
     table = read_table(cfg.rewards) if cfg.rewards.pairs else []
-    stage = _Stage(cfg.rewards, cfg.seed, inputs, cfg.engine, ConditionEncoder.load(inputs.vlm), VAE.load(vae) if vae else None, table)
+    stage = _Stage(cfg.rewards, cfg.seed, inputs, cfg.engine, ConditionEncoder.load(inputs.vlm, cfg.rewards.device), VAE.load(vae) if vae else None, table)
     metrics: dict[str, float] = {}
     strips = []
     with publish(out) as staging:
@@ -128,7 +129,8 @@ def _trained(stage: _Stage, name: str, judgements: Judgements, reporter: Reporte
     if stage.vae is not None:
         pool = through_vae(pool, stage.vae, config.decoded, config.latent_noise, stage.seed, f"{name}: pairs through the VAE")
     torch.manual_seed(rng.key(stage.seed, f"rewards/{name}/init"))
-    architecture = RewardArchitecture(name, config.size, config.width, config.layers, config.heads, config.tower, config.ties, config.uncertain)
+    shared = {key: getattr(config, key) for key in ("size", "width", "layers", "heads", "tower", "lora", "ties", "uncertain")}
+    architecture = RewardArchitecture(name, **shared)
     module = RewardModule(RewardModel(architecture, visual, width, config.tie), pool, config, stage.seed)
     fit(module, f"reward {name}", reporter, engine=stage.engine, checkpoints=kept)
-    return module.model.eval()
+    return module.model.eval().to(device_of(config.device))
