@@ -17,7 +17,7 @@ import yaml
 from qi2.core.errors import QI2Error
 from qi2.core.publish import MANIFEST, file_sha256, publish
 from qi2.evaluation.summary import revision
-from tasks import config, policy, registry, settings, tracking
+from tasks import config, policy, registry, rewards_registry, settings, tracking
 from tasks.config import resolved_path
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def main(scale: str) -> None:
     offer = Offer(scale, runs, rules, tracker)
     decision = offer.decide()
     (runs / "promotion.json").write_text(json.dumps(decision, indent=1))
-    print(f"{decision['model']} version {decision['version']}: {decision['outcome']}")
-    for reason in decision["reasons"]:
-        print(f"- {reason}")
+    for said in (decision, rewards_registry.register(scale, runs, tracker)):
+        if said is not None:
+            print("\n- ".join([f"{said['model']} version {said['version']}: {said['outcome']}", *said["reasons"]]))
 
 
 class Offer:
@@ -90,10 +90,7 @@ class Offer:
         return given
 
     def _pack(self, bundle: Path, card: str) -> None:
-        """A folder with the layout of ``runs/SCALE``, so that the same code loads both; links, so that nothing is copied twice."""
-        shutil.rmtree(bundle, ignore_errors=True)
-        for name in (*self.rules.bundle, "evaluate"):
-            shutil.copytree(self.runs / name, bundle / name, copy_function=_link)
+        registry.pack(bundle, self.runs, (*self.rules.bundle, "evaluate"))
         shutil.copyfile(resolved_path(self.scale), bundle / "recipe.yaml")
         (bundle / "model_card.md").write_text(card)
 
@@ -155,10 +152,3 @@ def _data(recipe: Mapping[str, Any]) -> str:
 def _standins(recipe: Mapping[str, Any]) -> str:
     paths = {name: part["path"] for name, part in recipe["standins"].items() if isinstance(part, Mapping) and (part.get("path") or "steps" in part)}
     return ", ".join(f"{name}: {path or 'a small stand-in trained by the line itself'}" for name, path in paths.items())
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -1,7 +1,8 @@
 """MLflow's model registry: versions, aliases, and their files as local folders."""
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,3 +76,17 @@ class Registry:
             Path(found).rename(target)
             shutil.rmtree(staging, ignore_errors=True)
         return target
+
+
+def pack(bundle: Path, runs: Path, names: Iterable[str]) -> None:
+    """A folder with the layout of ``runs/SCALE``, so that the same code loads both; links, so that nothing is copied twice."""
+    shutil.rmtree(bundle, ignore_errors=True)
+    for name in names:
+        shutil.copytree(runs / name, bundle / name, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from qi2.core.publish import publish
-from tasks import comparison, config, policy, promote, registry, settings, tracking
+from tasks import comparison, config, policy, promote, registry, rewards_registry, settings, tracking
 from tasks.jsonl import append
 
 NOT_WORSE = [{"suite": "t2i", "verdict": "all", "margin": 0.05}]
@@ -129,3 +129,41 @@ def test_evaluated_models_become_runs_that_compare_by_equal_keys(project: Path) 
     assert [(run.info.run_name, run.data.metrics) for run in runs] == [("SFT", {"t2i/accuracy": 0.7, "edit/done": 0.5}), ("RL", {"t2i/accuracy": 0.8})]
     for run in runs:
         assert any("samples" in file.path and "prompt0" in file.path for file in store.list_artifacts(run.info.run_id, "images"))
+
+
+def _rewards(root: Path, right: int) -> Path:
+    """What the stage `rewards` leaves of one of them: 200 pairs whose labels are right for 180, and a judge that is right as often as said and sure of 0.87."""
+    runs = root / "runs" / "tiny"
+    rows = ["prompt,label,truth,difference,first,tie,second"]
+    for i in range(200):
+        ahead = i < right
+        first = 0.87 if ahead else 0.13
+        rows.append(f"p{i},{1 if (7 * i) % 200 < 180 else -1},1,{1 if ahead else -1},{first},0,{1 - first}")
+    with publish(runs / "rewards") as folder:
+        (folder / "portrait").mkdir()
+        (folder / "portrait" / "judged.csv").write_text("\n".join(rows))
+        (folder / "metrics.json").write_text(json.dumps({"reward/portrait/accuracy": 0.9, "reward/portrait/n": 200}))
+    (runs / "standins" / "vlm").mkdir(parents=True, exist_ok=True)
+    (runs / "standins" / "vlm" / "weights").write_text("vlm")
+    return runs
+
+
+def test_rewards_are_registered_together_and_the_thresholds_decide_on_their_alias(project: Path) -> None:
+    store = tracking.client()
+    assert rewards_registry.register("tiny", project / "runs" / "nothing", store) is None
+    good = rewards_registry.register("tiny", _rewards(project, 190), store)
+    assert good is not None
+    assert (good["model"], good["version"], good["outcome"]) == ("qi2-tiny-rewards", "1", "champion"), good
+    again = rewards_registry.register("tiny", project / "runs" / "tiny", store)
+    assert again is not None
+    assert (again["version"], again["outcome"]) == ("1", "champion")
+    bad = rewards_registry.register("tiny", _rewards(project, 140), store)
+    assert bad is not None
+    assert bad["outcome"] == "refused"
+    assert any(reason.startswith("reward/portrait/of_ceiling: 0.") for reason in bad["reasons"])
+    models = registry.Registry(store, "qi2-tiny-rewards")
+    assert (str(models.alias("champion").version), str(models.alias("challenger").version)) == ("1", "2")
+    folder = models.folder("1")
+    assert (folder / "rewards" / "portrait" / "judged.csv").exists()
+    assert (folder / "standins" / "vlm" / "weights").read_text() == "vlm"
+    assert "| reward/portrait/of_ceiling |" in (folder / "model_card.md").read_text()
