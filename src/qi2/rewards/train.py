@@ -48,7 +48,7 @@ class RewardInputs:
 
 
 @dataclass
-class _Stage:
+class RewardStage:
     """What training one reward after the other shares."""
 
     config: RewardsConfig
@@ -74,7 +74,7 @@ def train_rewards(
     """
     inputs = RewardInputs(raw, curated, standins / "vlm", vae, checkpoints)
     table = read_table(cfg.rewards) if cfg.rewards.pairs else []
-    stage = _Stage(cfg.rewards, cfg.seed, inputs, cfg.engine, ConditionEncoder.load(inputs.vlm, cfg.rewards.device), VAE.load(vae) if vae else None, table)
+    stage = RewardStage(cfg.rewards, cfg.seed, inputs, cfg.engine, ConditionEncoder.load(inputs.vlm, cfg.rewards.device), VAE.load(vae) if vae else None, table)
     metrics: dict[str, float] = {}
     strips = []
     with publish(out) as staging:
@@ -91,7 +91,7 @@ def train_rewards(
     return metrics
 
 
-def train_reward(stage: _Stage, name: str, out: Path, reporter: Reporter) -> tuple[dict[str, float], Strip]:
+def train_reward(stage: RewardStage, name: str, out: Path, reporter: Reporter) -> tuple[dict[str, float], Strip]:
     """Train, calibrate and save one reward; returns its metrics and what the sheet shows of it."""
     judgements, unseen = choose_judgements(stage, name)
     reference, held = read_pool(unseen, NEEDS[name], stage.reader, f"{name}: held-out pairs").divide(stage.config.calibration, stage.seed)
@@ -103,14 +103,14 @@ def train_reward(stage: _Stage, name: str, out: Path, reporter: Reporter) -> tup
     if stage.vae is not None:
         decoded = through_vae(held, stage.vae, 1.0, 0.0, stage.seed, f"{name}: held-out pairs through the VAE")
         metrics[f"reward/{name}/accuracy_decoded"] = figures(model, compare(score_pool(model, decoded), held))[f"reward/{name}/accuracy"]
-    metrics |= {f"reward/{name}/{key}": getattr(model.config, key) for key in ("mean", "temperature", "tie")}
+    metrics |= {f"reward/{name}/{key}": getattr(model.config, key) for key in ("mean", "temperature", "sharpness", "tie", "mistakes")}
     metrics[f"reward/{name}/annotated"] = float(judgements.origin == "annotated")
     model.save(out)
     write_judged(out / JUDGED, judged_rows(model, pairs))
     return metrics, Strip(name, metrics[f"reward/{name}/accuracy"], held, model.calibrated(scores.mean))
 
 
-def choose_judgements(stage: _Stage, name: str) -> tuple[Judgements, Judgements]:
+def choose_judgements(stage: RewardStage, name: str) -> tuple[Judgements, Judgements]:
     """(to train on, held out): annotated ones, else of the user's own images, else of the world."""
     config, seed = stage.config, stage.seed
     annotated = table_judgements(stage.table, name, config, seed)
@@ -121,7 +121,7 @@ def choose_judgements(stage: _Stage, name: str) -> tuple[Judgements, Judgements]
     return train.pairs(getattr(config, name).pairs), held.pairs(config.heldout)
 
 
-def _trained(stage: _Stage, name: str, judgements: Judgements, reporter: Reporter) -> RewardModel:
+def _trained(stage: RewardStage, name: str, judgements: Judgements, reporter: Reporter) -> RewardModel:
     """The model, not yet calibrated; where an earlier run got so far, it is not trained again."""
     config, kept = stage.config, stage.inputs.kept(name)
     visual, width = stage.encoder.model.model.visual, stage.encoder.width
