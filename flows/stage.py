@@ -31,7 +31,8 @@ TICK_S, FORWARD_S = 2.0, 4.0
 BUSY_TRIES = 60
 TRIES = max(BUSY_TRIES, settings.killed_tries())
 PROGRESS_LINE = re.compile(r"\d+% \d+/\d+ ")
-KILLED = re.compile(r"exited with (-\d+|75|137|143)\b")  # 75: told to stop, and saved
+LOST_WORKER = "DataLoader worker .*(is killed by signal|exited unexpectedly)|terminated abruptly"  # and the stage with it
+KILLED = re.compile(rf"exited with (-\d+|75|137|143)\b|{LOST_WORKER}")  # 75: told to stop, and saved
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Kills processes of a running line with SIGKILL at moments drawn from a seed: a stage, the DVC around it, or the flow around that."""
+"""Kills processes of a running line with SIGKILL at moments drawn from a seed: a stage, a process that works for it, the DVC around it, or the flow."""
 
 import json
 import random
@@ -14,7 +14,7 @@ import yaml
 
 from flows.dag import Dag
 
-VICTIMS = ("stage", "dvc", "stage", "flow", "stage", "stage")  # in these shares: a killed flow costs a minute, until its lease has ended
+VICTIMS = ("stage", "dvc", "worker", "flow", "stage", "stage")  # in these shares: a killed flow costs a minute, until its lease has ended
 WORK_SHARE = 2 / 3  # of the moments are drawn from the time after the stage's imports, which at a small scale is the shorter one
 SCAN_S, LOOK_S = 0.25, 0.02
 
@@ -89,7 +89,8 @@ class Hunt:
                 if words[1:2] != ["-m"] or words[2] not in ("tasks", "dvc") or process.cwd() != str(self.project):
                     continue
                 if words[2] == "tasks" and words[3] in self.order:
-                    yield ("stage", words[3]), process
+                    own = process.parent()
+                    yield ("worker" if own is not None and own.cmdline() == words else "stage", words[3]), process
                 elif "repro" in words:
                     yield ("dvc", words[-1].split("@")[0]), process
 
@@ -102,7 +103,7 @@ class Hunt:
             if self.left[stage]:
                 working = self.random.random() < WORK_SHARE
                 victim, clock = self.left[stage].pop(), self.clocks[stage]
-                around = 0.0 if victim == "stage" else clock.task - clock.process
+                around = 0.0 if victim in ("stage", "worker") else clock.task - clock.process
                 length = clock.work + around / 2 if working else clock.process + around
                 self.blows[stage] = Blow(stage, victim, process, working, self.random.uniform(0, length), _flow(process))
 
@@ -128,7 +129,9 @@ class Hunt:
                 self.kills.append((stage, blow.victim, self._where(stage)))
 
     def _target(self, blow: Blow) -> psutil.Process | None:
-        found = {"stage": self._seen.get(("stage", blow.stage)), "dvc": blow.dvc, "flow": blow.flow}[blow.victim]
+        stage = self._seen.get(("stage", blow.stage))
+        worker = self._seen.get(("worker", blow.stage), stage)  # the stage where it has none
+        found = {"stage": stage, "worker": worker, "dvc": blow.dvc, "flow": blow.flow}[blow.victim]
         return found if found is not None and _lives(found) else None
 
     def _where(self, stage: str) -> str:
@@ -143,7 +146,7 @@ class Hunt:
 
     def table(self) -> str:
         """Kills by stage and victim, and by place."""
-        counts, kinds = Counter((stage, victim) for stage, victim, _ in self.kills), ("stage", "dvc", "flow")
+        counts, kinds = Counter((stage, victim) for stage, victim, _ in self.kills), ("stage", "worker", "dvc", "flow")
         rows = [f"{stage:10}" + "".join(f"{counts[stage, kind]:7}" for kind in kinds) for stage in self.order]
         total = f"{'all':10}" + "".join(f"{sum(counts[stage, kind] for stage in self.order):7}" for kind in kinds)
         places = Counter("after a checkpoint" if place.startswith("after") else place for _, _, place in self.kills)

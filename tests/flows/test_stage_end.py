@@ -94,3 +94,15 @@ def test_a_stage_that_has_ended_is_told_nothing(tmp_path: Path) -> None:
 def test_a_stage_that_was_told_to_stop_is_tried_again() -> None:
     said = "ERROR: failed to reproduce 'sft@smoke': failed to run: python -m tasks sft --scale smoke, exited with {}"
     assert [code for code in ("1", "2", "75", "-9", "137", "143", "175") if KILLED.search(said.format(code))] == ["75", "-9", "137", "143"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "RuntimeError: DataLoader worker (pid 27605) is killed by signal: Killed.",
+        "RuntimeError: DataLoader worker (pid(s) 7, 8) exited unexpectedly",
+        "concurrent.futures.process.BrokenProcessPool: A process in the process pool was terminated abruptly while the future was running or pending.",
+    ],
+)
+def test_a_stage_whose_worker_was_killed_is_tried_again(said: str) -> None:
+    assert KILLED.search(said + "\nERROR: failed to reproduce 'vae@smoke': failed to run: python -m tasks vae --scale smoke, exited with 1")
