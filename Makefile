@@ -12,6 +12,8 @@ FROM ?=
 SET ?=
 DEPLOYMENT ?= full-training/prod
 ARGS ?=
+TO ?=
+WHY ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +29,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install preflight run test chaos check up down ui status deploy reproduce push pull remote clean
+.PHONY: help install preflight run test chaos check up down ui status deploy reproduce rollback push pull remote clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -88,6 +90,11 @@ deploy: up ## register the deployments with Prefect
 reproduce: $(STAMP) ## bring one STAGE and all it needs up to date with DVC alone, no servers
 	@test -n "$(STAGE)" || { echo "say which stage: make reproduce STAGE=sft SCALE=$(SCALE)"; exit 2; }
 	@$(BIN)/python -m dvc repro $(STAGE)@$(SCALE)
+
+rollback: $(STAMP) ## make the champion before champion again: make rollback WHY='...' (TO=version)
+	@$(BIN)/python -m tasks rollback --scale $(SCALE)
+rollback: export QI2_TO := $(TO)
+rollback: export QI2_WHY := $(WHY)
 
 remote: $(STAMP) ## keep data and models elsewhere: make remote URL=s3://bucket/qi2
 	@test -n "$(URL)" || { echo "say where: make remote URL=s3://bucket/qi2"; exit 2; }

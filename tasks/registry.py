@@ -31,6 +31,10 @@ class Registry:
         number = self.tracker.get_registered_model(self.name).aliases.get(alias)
         return None if number is None else self.tracker.get_model_version(self.name, number)
 
+    def version(self, number: str) -> Any:
+        """One version by its number."""
+        return self.tracker.get_model_version(self.name, str(number))
+
     def with_tag(self, key: str, value: str) -> Any:
         """The newest version with a tag, or None."""
         return next((version for version in reversed(self.versions()) if version.tags.get(key) == value), None)

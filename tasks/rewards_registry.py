@@ -49,7 +49,7 @@ def objections(thresholds: Mapping[str, Mapping[str, Any]], figures: Mapping[str
     """Why the figures do not suffice, one sentence each; a figure that a reward lacks (annotated data have no ceiling) is not asked for."""
     measured = {name: figure.to_json() for name, figure in figures.items()}
     rules = {name: dict(thresholds[last]) for name in measured if (last := name.rpartition("/")[2]) in thresholds}
-    return policy.failed_thresholds(policy.Policy(STAGE, [], rules), measured)
+    return policy.objections(policy.threshold_checks(policy.Policy(STAGE, [], rules), measured))
 
 
 def card(name: str, figures: Mapping[str, Figure], reasons: list[str]) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import mlflow
+from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
-from tasks import comparison, config, policy, promote, registry, rewards_registry, settings, tracking
+from tasks import comparison, config, policy, promote, registry, rewards_registry, rollback, settings, tracking
 from tasks.jsonl import append
 
 NOT_WORSE = [{"suite": "t2i", "verdict": "all", "margin": 0.05}]
@@ -83,6 +85,32 @@ def test_a_version_carries_its_model_card(project: Path) -> None:
     champion = registry.Registry(tracking.client(), "qi2-tiny").alias("champion")
     assert "| t2i/accuracy/distill | 0.75 |" in champion.description
     assert "Promoted to champion." in champion.description
+
+
+def test_every_decision_is_a_run_with_its_evidence(project: Path) -> None:
+    store = tracking.client()
+    runs = store.search_runs([tracking.experiment_id(store, "qi2-tiny")], "tags.kind = 'decision'", order_by=["start_time ASC"])
+    assert [run.data.tags["outcome"] for run in runs] == ["refused", "champion", "refused"]
+    evidence = mlflow.artifacts.load_dict(f"{runs[2].info.artifact_uri}/decision.json")
+    assert evidence["policy"]["thresholds"] == RULES.thresholds
+    assert [check["name"] for check in evidence["checks"] if not check["passed"]] == ["t2i/all against the champion"]
+
+
+def test_a_rollback_crowns_the_champion_before_and_keeps_the_other_out(project: Path) -> None:
+    assert _decide(project, "better", 180)["version"] == "4"
+    tracker = tracking.client()
+    with pytest.raises(QI2Error, match="say why"):
+        rollback.roll_back("tiny", tracker, "", "")
+    with pytest.raises(QI2Error, match="no other version 9"):
+        rollback.roll_back("tiny", tracker, "9", "six fingers")
+    said = rollback.roll_back("tiny", tracker, "", "six fingers")
+    assert (said["version"], said["reasons"]) == ("2", ["version 4 was rolled back: six fingers"])
+    assert (project / "runs" / "tiny" / "champion" / "distill" / "model.safetensors").read_text() == "good"
+    again = _decide(project, "better", 180)
+    assert (again["outcome"], again["reasons"]) == ("refused", ["version 4 was rolled back: six fingers"])
+    assert str(registry.Registry(tracker, "qi2-tiny").alias("champion").version) == "2"
+    with pytest.raises(QI2Error, match="no earlier champion"):
+        rollback.roll_back("tiny", tracker, "", "again")
 
 
 def test_events_become_a_run_and_no_events_become_none(project: Path, tmp_path: Path) -> None:

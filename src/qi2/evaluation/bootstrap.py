@@ -34,10 +34,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Figures from per-prompt values; ``resamples`` is the number of bootstrap draws."""
+    """Figures from per-prompt values; ``resamples`` is the number of bootstrap draws, ``level`` the coverage of their intervals."""
 
     seed: int
     resamples: int = 1000
+    level: float = LEVEL
 
     def mean(self, values: ArrayLike) -> Figure:
         """Mean of per-prompt values of shape (n,).
@@ -87,7 +88,7 @@ class Bootstrap:
         return numpy_rng(self.seed, "bootstrap", n).integers(0, n, size=(self.resamples, n))
 
     def _figure(self, value: float, draws: NDArray[np.float64], n: int) -> Figure:
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = np.quantile(draws, [(1 - self.level) / 2, (1 + self.level) / 2])
         return Figure(value, float(low), float(high), n)
 
 
