@@ -1,21 +1,24 @@
-"""Every night: champion and challenger on the fixed held-out suites, against the night before."""
+"""Every night: champion and challenger on that night's subset of held-out prompts, against earlier nights."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows import steps
+from flows.deploy import REGRESSION
 from flows.line import Scale
 from tasks import nightly, tracking
 
 
 @flow(name="nightly-eval", flow_run_name="nightly-eval-{scale}")
 def nightly_eval(scale: Scale = "tiny") -> dict[str, Any]:
-    """Evaluate the registry's champion and challenger, log to MLflow, and say what changed since the last evaluation.
+    """Evaluate the registry's champion and challenger, log to MLflow, and say what changed beyond chance; a fall sounds the alarm.
 
     Works in a folder of its own: neither dvc.lock nor the results of the line are touched.
     """
@@ -36,9 +39,14 @@ def evaluate_registered(scale: str) -> dict[str, Any]:
 
 @task(cache_policy=NO_CACHE)
 def say_what_changed(scale: str, result: dict[str, Any]) -> None:
-    """A table of all figures beside those of the night before, and one sentence."""
-    create_table_artifact(table=result["rows"], key=f"nightly-{scale}", description=result["verdict"])
+    """One sentence, all comparisons as a table, the page, and an event where something fell: automations listen to it."""
+    if result["rows"]:
+        create_table_artifact(table=result["rows"], key=f"nightly-{scale}", description=result["verdict"])
     create_markdown_artifact(markdown=f"### Nightly evaluation, {scale}\n\n{result['verdict']}", key=f"nightly-verdict-{scale}")
+    create_link_artifact(link=Path(result["page"]).as_uri(), link_text="page of this night", key=f"nightly-page-{scale}")
     link = tracking.run_link(result["mlflow_run"], result["experiment"])
     create_link_artifact(link=link, link_text="MLflow run of this night", key=f"nightly-mlflow-{scale}")
     get_run_logger().info(result["verdict"])
+    if result["alert"]:
+        resource = {"prefect.resource.id": f"qi2.nightly.{scale}", "prefect.resource.name": f"nightly evaluation, {scale}"}
+        emit_event(REGRESSION, resource=resource, payload={"verdict": result["verdict"], "page": result["page"], "mlflow": link})
