@@ -18,6 +18,7 @@ from benchmarks.tiny_ablations import EDITS, PROMPTS, SEED, STEPS
 from qi2.core.reporter import NullReporter
 
 ROOM = ("count", "relation", "text")  # kinds of T2I that leave room
+NOISES = {"t2i": 3, "edit": 2}  # pictures per prompt: with one, the luck of noise is worth .1 of a kind of 80 prompts
 LAYOUT_PROMPTS, LAYOUT_NOISES = 24, 16
 VARIANTS: dict[str, list[str]] = {
     "final": [],
@@ -48,15 +49,16 @@ class Exam:
         self.prompts, self.edits = t2i_suite(config), edit_suite(config)
         self.counts = [p for p in self.prompts if p.kind == "count"][:LAYOUT_PROMPTS]
         self.sources = [edit.references(config.size) for edit in self.edits]
-        again = [p for p in self.counts for _ in range(LAYOUT_NOISES)]
 
-        def encoded(items: Any, references: list[Any], seeds: list[int]) -> Any:
-            return encode_suite(encoder, self.vae, [i.prompt for i in items], references, seeds, config.size)
+        def encoded(name: str, items: Any, references: list[Any], noises: int) -> Any:
+            once = encode_suite(encoder, self.vae, [i.prompt for i in items], references, [], config.size)
+            again = {field: [x for x in getattr(once, field) for _ in range(noises)] for field in ("prompts", "references")}
+            return replace(once, **again, noise_seeds=[key(SEED, name, i) for i in range(noises * len(items))])
 
         self.suites = {
-            "t2i": encoded(self.prompts, [[] for _ in self.prompts], [p.noise_seed for p in self.prompts]),
-            "edit": encoded(self.edits, self.sources, [e.noise_seed for e in self.edits]),
-            "layout": encoded(again, [[] for _ in again], [key(SEED, "layout", i) for i in range(len(again))]),
+            "t2i": encoded("t2i", self.prompts, [[] for _ in self.prompts], NOISES["t2i"]),
+            "edit": encoded("edit", self.edits, self.sources, NOISES["edit"]),
+            "layout": encoded("layout", self.counts, [[] for _ in self.counts], LAYOUT_NOISES),
         }
 
     def pictures(self, model: Any, suite: str, guidance: float) -> list[Any]:
@@ -67,17 +69,18 @@ class Exam:
         return draw(Drawing(model, sampler, self.suites[suite], self.vae, self.recipe.evaluate.batch))
 
     def __call__(self, model: Any) -> dict[str, dict[str, list[Any]]]:
-        """{suite: {kinds, right}}: T2I at guidance 1 and at the deployed one, edits done and wholly right."""
+        """{suite: {kinds, right}}, the share of a prompt's pictures that are right: T2I at guidance 1 and at the deployed one, edits done and all right."""
         from qi2.evaluation import score
 
         found: dict[str, dict[str, list[Any]]] = {}
+        prompts, edits = _repeat(self.prompts, NOISES["t2i"]), _repeat(self.edits, NOISES["edit"])
         for name, guidance in (("t2i", self.recipe.sampler.guidance), ("t2i_unguided", 1.0)):
-            verdicts = score.judge_t2i(self.pictures(model, "t2i", guidance), self.prompts)
-            found[name] = {"kinds": [p.kind for p in self.prompts], "right": [int(v["all"]) for v in verdicts]}
-        edited = score.judge_edits(self.pictures(model, "edit", 1.0), self.edits, [group[0] for group in self.sources])
-        kinds = [e.kind for e in self.edits]
-        found["edit_done"] = {"kinds": kinds, "right": [int(v["done"]) for v in edited]}
-        found["edit_right"] = {"kinds": kinds, "right": [int(v["all"]) for v in edited]}
+            verdicts = score.judge_t2i(self.pictures(model, "t2i", guidance), prompts)
+            found[name] = {"kinds": [p.kind for p in self.prompts], "right": _per_prompt([v["all"] for v in verdicts], NOISES["t2i"])}
+        sources = _repeat([group[0] for group in self.sources], NOISES["edit"])
+        edited = score.judge_edits(self.pictures(model, "edit", 1.0), edits, sources)
+        for name, what in (("edit_done", "done"), ("edit_right", "all")):
+            found[name] = {"kinds": [e.kind for e in self.edits], "right": _per_prompt([v[what] for v in edited], NOISES["edit"])}
         return found
 
     def layouts(self, model: Any) -> dict[str, float]:
@@ -96,6 +99,14 @@ class Exam:
             among += [sum(pairs) / len(pairs)] if pairs else []
         mean = {"right": right, "layouts": different, "pairs_that_differ": among}
         return {name: round(sum(values) / max(len(values), 1), 3) for name, values in mean.items()}
+
+
+def _repeat(items: list[Any], n: int) -> list[Any]:
+    return [item for item in items for _ in range(n)]
+
+
+def _per_prompt(right: list[bool], n: int) -> list[float]:
+    return [round(sum(right[i : i + n]) / n, 3) for i in range(0, len(right), n)]
 
 
 class Times(NullReporter):

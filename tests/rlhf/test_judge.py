@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from qi2.core.errors import QI2Error
 from qi2.core.reporter import FileReporter, NullReporter
+from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
 from qi2.rlhf.config import JudgeConfig, PromptsConfig, RolloutConfig
 from qi2.rlhf.judge import EarlyStop, Verdict, diversity
@@ -79,13 +81,13 @@ def test_run_ends_where_the_policy_is_too_far_from_its_start(network: MMDiT) -> 
 
 
 def test_a_judge_that_is_a_reward_is_refused(small_world: Any) -> None:
-    config = settings(rewards={"exact": 1.0}, judge=JudgeConfig(every=1))
+    config = settings(rewards={"exact": 1.0}, judge=JudgeConfig(steps=3, every=1))
     with pytest.raises(QI2Error, match="is one of the rewards"):
         build(Recipe(rlhf=config), inputs(small_world), {})
 
 
 def test_a_judge_that_can_score_nothing_is_refused(small_world: Any) -> None:
-    config = settings(judge=JudgeConfig(every=1, scorer="nothing", prompts=4, group=2))
+    config = settings(judge=JudgeConfig(steps=3, every=1, scorer="nothing", prompts=4, group=2))
     scorers = {"redness": redness, "nothing": lambda samples: torch.full((len(samples),), torch.nan)}
     module = build(Recipe(rlhf=config), inputs(small_world), scorers)
     with pytest.raises(QI2Error, match="applies to none of the held-out prompts"):
@@ -93,7 +95,7 @@ def test_a_judge_that_can_score_nothing_is_refused(small_world: Any) -> None:
 
 
 def test_judgements_of_one_policy_are_the_same_and_use_other_prompts_than_training(small_world: Any) -> None:
-    config = settings(judge=JudgeConfig(every=1, prompts=12, group=2))
+    config = settings(judge=JudgeConfig(steps=3, every=1, prompts=12, group=2))
     module = build(Recipe(rlhf=config), inputs(small_world), {"redness": redness})
     assert module.judge is not None
     first, again = module.judge(module.model, module.reference), module.judge(module.model, module.reference)
@@ -101,6 +103,16 @@ def test_judgements_of_one_policy_are_the_same_and_use_other_prompts_than_traini
     assert first.kl == 0
     assert not {prompt.text for prompt in module.judge.prompts} & {prompt.text for prompt in module.pool.prompts}
     assert {prompt.kind for prompt in module.judge.prompts} == set(module.pool.kinds)
+
+
+def test_judge_draws_as_the_model_will_be_used_and_not_as_rollouts_are(small_world: Any) -> None:
+    config = settings(judge=JudgeConfig(every=1, prompts=4, group=2), rollout=RolloutConfig(prompts=2, group=4, steps=3, guidance=1.0))
+    for judge, steps in ((config.judge, 7), (replace(config.judge, steps=5), 5)):
+        recipe = Recipe(rlhf=replace(config, judge=judge), sampler=SamplerConfig(steps=7, guidance=3.0))
+        module = build(recipe, inputs(small_world), {"redness": redness})
+        assert module.judge is not None
+        assert (len(module.judge.sampler.times), module.judge.sampler.config.guidance) == (steps + 1, 3.0)
+        assert (len(module.sampler.times), module.sampler.config.guidance) == (4, 1.0)
 
 
 def moderation(samples: Sequence[RolloutSample]) -> Tensor:
@@ -119,14 +131,14 @@ def hacked(small_world: Any, out: Path, judge: JudgeConfig) -> dict[str, Any]:
 
 
 def test_with_the_guards_off_the_reward_rises_while_the_truth_falls_and_with_them_the_run_stops_and_keeps_the_best(small_world: Any, tmp_path: Path) -> None:
-    watched = JudgeConfig(scorer="moderation", every=4, prompts=10, group=2, fall=0.0, diversity=0.0)
+    watched = JudgeConfig(steps=3, scorer="moderation", every=4, prompts=10, group=2, fall=0.0, diversity=0.0)
     off = hacked(small_world, tmp_path / "off", watched)
     first, last = off["judgements"][0], off["judgements"][-1]
     assert off["ended"] == ""
     assert last["step"] == 32
     assert last["judge/reward/redness"] > first["judge/reward/redness"] + 8
     assert last["judge/truth"] < first["judge/truth"] - 0.1
-    guarded = hacked(small_world, tmp_path / "on", JudgeConfig(scorer="moderation", every=4, prompts=10, group=2))
+    guarded = hacked(small_world, tmp_path / "on", JudgeConfig(steps=3, scorer="moderation", every=4, prompts=10, group=2))
     assert "the judge moderation fell" in guarded["ended"]
     assert guarded["judgements"][-1]["step"] < 32
     best = max(guarded["judgements"], key=lambda judgement: judgement["judge/truth"])
@@ -137,7 +149,7 @@ def test_with_the_guards_off_the_reward_rises_while_the_truth_falls_and_with_the
 
 
 def test_killed_run_with_a_judge_goes_on_exactly_and_ends_at_the_same_step(small_world: Any, tmp_path: Path) -> None:
-    judge = JudgeConfig(scorer="moderation", every=2, prompts=6, group=2, fall=0.0, kl=0.01)
+    judge = JudgeConfig(steps=3, scorer="moderation", every=2, prompts=6, group=2, fall=0.0, kl=0.01)
     config = settings(steps=12, old_decay=0.5, average=0.5, supervised=0.0, judge=judge)
     recipe, calls = Recipe(rlhf=config, engine=EngineConfig(checkpoint_steps=1)), 0
     train_rlhf(recipe, inputs(small_world), {"redness": redness, "moderation": moderation}, tmp_path / "whole", NullReporter())
@@ -162,7 +174,7 @@ def test_killed_run_with_a_judge_goes_on_exactly_and_ends_at_the_same_step(small
 
 
 def test_what_is_judged_and_handed_on_is_the_average_where_one_is_kept(small_world: Any, tmp_path: Path) -> None:
-    plain, averaged = (settings(average=decay, judge=JudgeConfig(every=4, prompts=4, group=2, fall=0.0)) for decay in (0.0, 0.99))
+    plain, averaged = (settings(average=decay, judge=JudgeConfig(steps=3, every=4, prompts=4, group=2, fall=0.0)) for decay in (0.0, 0.99))
     moved = []
     for name, config in (("plain", plain), ("averaged", averaged)):
         train_rlhf(Recipe(rlhf=config), inputs(small_world), {"redness": redness}, tmp_path / name, NullReporter())
@@ -171,7 +183,7 @@ def test_what_is_judged_and_handed_on_is_the_average_where_one_is_kept(small_wor
 
 
 def test_pictures_of_the_same_prompts_before_and_now_are_drawn_over_the_run(small_world: Any, tmp_path: Path) -> None:
-    module = build(Recipe(rlhf=settings(judge=JudgeConfig(every=2, prompts=12, group=2))), inputs(small_world), {"redness": redness})
+    module = build(Recipe(rlhf=settings(judge=JudgeConfig(steps=3, every=2, prompts=12, group=2))), inputs(small_world), {"redness": redness})
     sheet = module.picture()
     assert sheet is not None
     assert (sheet.width % 64, sheet.height % 64) == (0, 0)

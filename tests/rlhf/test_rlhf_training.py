@@ -142,7 +142,7 @@ def test_distance_to_the_start_is_penalised(small_world: Any) -> None:
     """Zero with its gradient at the start; a penalty so large that nothing else counts keeps the policy nearer to it."""
     moved = []
     for kl in (0.0, 100.0):
-        config = settings(kl=kl, supervised=0.0, judge=JudgeConfig(every=4, prompts=4, group=2, fall=0.0, diversity=0.0))
+        config = settings(kl=kl, supervised=0.0, judge=JudgeConfig(steps=3, every=4, prompts=4, group=2, fall=0.0, diversity=0.0))
         module = build(Recipe(rlhf=config), inputs(small_world), {"redness": redness})
         fit(module, "test", NullReporter())
         assert module.history[0]["judge/kl"] == 0
@@ -162,7 +162,7 @@ def test_reference_is_no_part_of_the_state_but_of_what_a_checkpoint_must_agree_o
 
 
 def test_adapters_are_trained_alone_kept_as_a_file_and_merged(small_world: Any, tmp_path: Path) -> None:
-    config = settings(lora=LoRAConfig(rank=2), judge=JudgeConfig(every=2, prompts=4, group=2))
+    config = settings(lora=LoRAConfig(rank=2), judge=JudgeConfig(steps=3, every=2, prompts=4, group=2))
     module = build(Recipe(rlhf=config), inputs(small_world), {"redness": redness})
     own, old = dict(module.model.named_parameters()), dict(module.old.named_parameters())
     assert all(p.requires_grad == ("lora_" in name) for name, p in own.items())

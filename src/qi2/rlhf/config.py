@@ -44,13 +44,14 @@ class RolloutConfig:
 
 @dataclass
 class JudgeConfig:
-    """Guards against over-optimisation. Every ``every`` steps the same held-out prompts are drawn with the same noise, and scored by the
-    rewards and by a judge that is not one of them; the best policy by the judge is what the run hands on."""
+    """Guards against over-optimisation. Every ``every`` steps the same held-out prompts are drawn with the same noise, with the guidance of
+    ``sampler`` and not the rollout's, and scored by the rewards and by a judge that is not one of them; the best policy by the judge is handed on."""
 
     scorer: str = "exact"  # all of the world's truth; on own data the name of any scorer without a weight in ``rewards``
     every: int = 0  # steps; 0: no judge, no budgets, fixed reward weights, and the last policy is handed on
     prompts: int = 60
     group: int = 4  # samples per prompt
+    steps: int = 0  # of the sampler; 0: as many as ``sampler`` has in use
     fall: float = 3.0  # the run ends where the judge is so many standard errors below its best (paired over prompts); 0: never
     diversity: float = 0.5  # ... or where samples of a prompt are less than this share as far apart as at the start; 0: never
     kl: float = 0.0  # ... or where the policy is further than this from its start, mean squared difference of velocities; 0: never
