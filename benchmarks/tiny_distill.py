@@ -18,18 +18,19 @@ from benchmarks.tiny_ablations import SEED, figures, verdicts
 TEACHERS = {"teacher": "rlhf", "teacher_sft": "sft"}
 VARIANTS: dict[str, list[str]] = {
     "final": [],
-    "untrained": ["distill.steps=0"],
+    "untrained": ["distill.steps=0", "distill.fake_warmup=0"],
     "sft": ["distill.teacher=sft"],
+    "no_warmup": ["distill.fake_warmup=0", "distill.steps=260"],  # costs as much
+    "warmup_80": ["distill.fake_warmup=80", "distill.steps=228"],
     "decoupled": ["distill.schedules=decoupled"],
-    "warmup": ["distill.fake_warmup=40"],
-    "decoupled_warmup": ["distill.schedules=decoupled", "distill.fake_warmup=40"],
+    "decoupled_guidance_1.5": ["distill.schedules=decoupled", "distill.guidance=1.5"],
     "steps_1": ["sampler.few_steps=1"],
     "steps_2": ["sampler.few_steps=2"],
     "steps_8": ["sampler.few_steps=8"],
-    "unguided": ["distill.guidance=1.0"],
+    "no_guidance": ["distill.guidance=1.0"],
     "guidance_3": ["distill.guidance=3.0"],
-    "fake_1": ["distill.fake_updates=1"],
-    "fake_4": ["distill.fake_updates=4"],
+    "one_fake_update": ["distill.fake_updates=1"],
+    "four_fake_updates": ["distill.fake_updates=4"],
     "no_ema": ["distill.ema=0.0"],
 }
 COLUMNS = {"T2I right": ("t2i", "right"), "edits done": ("edit", "done"), "edits right": ("edit", "right")}
