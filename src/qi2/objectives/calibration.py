@@ -22,20 +22,26 @@ _STARTS = ((1.0, 0.02), (4.0, 0.1))  # sharpness and share of mistakes from whic
 class Calibration:
     """The scale of scores, and the link from their differences to probabilities.
 
-    Scores divided by ``temperature`` are on the common scale: there a difference of 1 is a logit of 1, as well as one number can say it.
-    The link says more: judges prefer as Bradley and Terry say with ``sharpness`` times the difference and a ``tie`` logit (0: no ties were
-    seen), and turn a share ``mistakes`` of their preferences round. So a probability may level off, however far two pictures are apart.
+    Scores divided by ``temperature`` are on the common scale: there a difference of 1 is a logit of 1, as well as one number can say it, and
+    ``tie`` is the logit of a tie (0: no ties were seen). The link says more of the decided pairs: judges prefer as Bradley and Terry say with
+    ``sharpness`` times the difference, and turn a share ``mistakes`` of their preferences round. So a probability may level off, however
+    far two pictures are apart.
     """
 
     temperature: float = 1.0
-    sharpness: float = 1.0
     tie: float = 0.0
+    sharpness: float = 1.0
     mistakes: float = 0.0
 
     def outcomes(self, difference: Tensor, deviation: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities of the three outcomes for raw differences (N,)."""
-        factor = self.sharpness / self.temperature
-        return turned_round(log_outcomes(difference * factor, self.tie or None, None if deviation is None else deviation * factor), self.mistakes)
+        scaled = difference / self.temperature, None if deviation is None else deviation / self.temperature
+        sharp = [None if part is None else part * self.sharpness for part in scaled]
+        assert sharp[0] is not None
+        _, equal, _ = log_outcomes(scaled[0], self.tie or None, scaled[1])
+        first, _, second = turned_round(log_outcomes(sharp[0], None, sharp[1]), self.mistakes)
+        decided = torch.log1p(-equal.exp())
+        return first + decided, equal, second + decided
 
 
 def pairwise_hits(difference: Tensor, labels: Tensor) -> Tensor:
@@ -82,19 +88,25 @@ def fit_calibration(difference: Tensor, labels: Tensor, deviation: Tensor | None
     difference, labels = difference.double(), labels.double()
     deviation = None if deviation is None else deviation.double()
     size = max(float(difference.square().mean().sqrt()), 1e-6)
-    ties = bool((labels == 0).any())
+    ties, decided = bool((labels == 0).any()), labels != 0
 
-    def loss(factor: Tensor, tie: Tensor, mistakes: Tensor | float) -> Tensor:
-        outcomes = log_outcomes(difference * factor, tie if ties else None, None if deviation is None else deviation * factor)
-        return _smoothed(turned_round(outcomes, mistakes), labels)
+    def scale(at: Tensor) -> Tensor:
+        factor = at[0].exp()
+        outcomes = log_outcomes(difference * factor, at[1].exp() if ties else None, None if deviation is None else deviation * factor)
+        return _smoothed(outcomes, labels)
 
-    (scale, tie), _ = _least(lambda at: loss(at[0].exp(), at[1].exp(), 0.0), [-math.log(size), math.log(0.5)])
-    temperature = min(max(math.exp(-scale), COLDEST * size), HOTTEST * size)
-    starts = [[math.log(sharp / temperature), tie + math.log(sharp), math.log(2 * share / (1 - 2 * share))] for sharp, share in _STARTS]
-    (sharp, tie, share), _ = min(
-        (_least(lambda at: loss(at[0].exp(), at[1].exp(), at[2].sigmoid() / 2), start) for start in starts), key=lambda found: found[1]
-    )
-    return Calibration(temperature, math.exp(sharp) * temperature, math.exp(tie) if ties else 0.0, 0.5 / (1 + math.exp(-share)))
+    def link(at: Tensor) -> Tensor:
+        factor = at[0].exp()
+        outcomes = log_outcomes(difference[decided] * factor, None, None if deviation is None else deviation[decided] * factor)
+        return _smoothed(turned_round(outcomes, at[1].sigmoid() / 2), labels[decided])
+
+    (factor, tie), _ = _least(scale, [-math.log(size), math.log(0.5)])
+    temperature = min(max(math.exp(-factor), COLDEST * size), HOTTEST * size)
+    if not bool(decided.any()):
+        return Calibration(temperature, math.exp(tie) if ties else 0.0)
+    starts = [[math.log(sharp / temperature), math.log(2 * share / (1 - 2 * share))] for sharp, share in _STARTS]
+    (sharp, share), _ = min((_least(link, start) for start in starts), key=lambda found: found[1])
+    return Calibration(temperature, math.exp(tie) if ties else 0.0, math.exp(sharp) * temperature, 0.5 / (1 + math.exp(-share)))
 
 
 def _least(loss: Callable[[Tensor], Tensor], start: list[float]) -> tuple[list[float], float]:

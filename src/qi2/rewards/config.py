@@ -63,8 +63,8 @@ class RewardArchitecture:
     uncertain: bool = False
     mean: float = 0.0
     temperature: float = 1.0
-    sharpness: float = 1.0
     tie: float = 0.0
+    sharpness: float = 1.0
     mistakes: float = 0.0
 
 

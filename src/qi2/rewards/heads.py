@@ -138,7 +138,7 @@ class RewardModel(nn.Module):
     @property
     def calibration(self) -> Calibration:
         """What turns raw differences into probabilities."""
-        return Calibration(self.config.temperature, self.config.sharpness, self.config.tie, self.config.mistakes)
+        return Calibration(self.config.temperature, self.config.tie, self.config.sharpness, self.config.mistakes)
 
     def calibrated(self, scores: Tensor) -> Tensor:
         """Scores on the scale of all rewards: a difference of them is Bradley-Terry's logit, 0 the mean of the reference pictures."""
