@@ -1,0 +1,118 @@
+"""Judges that stand in for people: every pair is asked in both orders, and where the two answers differ it is a tie.
+
+A judge is a callable; what it is made of (a reward model, a served VLM, an exact checker) is wired where it is used. Its votes bear its name and
+never mix with people's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from qi2.arena.entrants import EDIT, T2I, Field, Picture, Task, numbered
+from qi2.arena.pairs import all_pairs
+from qi2.arena.votes import LEFT, RIGHT, SCORES, TIE, AlreadyVoted, Votes
+from qi2.core.errors import QI2Error
+from qi2.core.progress import Progress
+from qi2.core.rng import key
+
+SWAPPED = {LEFT: RIGHT, RIGHT: LEFT, TIE: TIE}
+Score = Callable[[Task, Image.Image, Sequence[Image.Image]], float]
+
+
+class Judge(Protocol):
+    """Says ``left``, ``right`` or ``tie`` of two pictures for a task; ``sources`` are the pictures that an edit starts from."""
+
+    def __call__(self, task: Task, left: Image.Image, right: Image.Image, sources: Sequence[Image.Image]) -> str: ...
+
+
+@dataclass
+class ScoreJudge:
+    """The picture with the higher score wins, where the scores differ by more than ``margin``."""
+
+    score: Score
+    margin: float = 0.0
+
+    def __call__(self, task: Task, left: Image.Image, right: Image.Image, sources: Sequence[Image.Image]) -> str:
+        difference = self.score(task, left, sources) - self.score(task, right, sources)
+        return TIE if abs(difference) <= self.margin else LEFT if difference > 0 else RIGHT
+
+
+@dataclass
+class Tally:
+    """How many pairs a judge was asked, and on how many both orders agreed."""
+
+    asked: int = 0
+    agreed: int = 0
+    choices: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SCORES, 0))
+
+
+def both_orders(judge: Judge, task: Task, left: Image.Image, right: Image.Image, sources: Sequence[Image.Image]) -> tuple[str, bool]:
+    """(choice, whether both orders agreed). Raises QI2Error where the judge gives another answer than left, right or tie."""
+    answers = judge(task, left, right, sources), judge(task, right, left, sources)
+    for answer in answers:
+        if answer not in SCORES:
+            raise QI2Error(f"the judge answered {answer!r} on {task.prompt!r}; a judge says left, right or tie")
+    agreed = answers[0] == SWAPPED[answers[1]]
+    return answers[0] if agreed else TIE, agreed
+
+
+def judge_pairs(field: Field, judge: Judge, name: str, votes: Votes, limit: int = 0, seed: int = 0) -> Tally:
+    """Let a judge vote, under its ``name``, on ``limit`` pairs (0: all) that it has not voted on; a run that was cut off goes on where it was."""
+    voter = f"judge:{name}"
+    done = votes.pairs_of(voter)
+    todo = sorted((pair for pair in all_pairs(field) if pair.id not in done), key=lambda pair: key(seed, f"arena/judge/{pair.id}"))
+    todo = todo[:limit] if limit else todo
+    tally = Tally()
+    with Progress(f"judge {name}", len(todo), "pair") as progress:
+        for pair in todo:
+            left, right = (opened(picture) for picture in pair.pictures)
+            choice, agreed = both_orders(judge, pair.task, left, right, [opened(source) for source in pair.task.sources])
+            try:
+                votes.add(pair.vote(voter, choice, name))
+            except AlreadyVoted:
+                continue  # another process of the same judge was faster
+            tally.asked, tally.agreed = tally.asked + 1, tally.agreed + agreed
+            tally.choices[choice] += 1
+            progress.update()
+    return tally
+
+
+def checker(folder: Path) -> ScoreJudge:
+    """The world's exact checker, for the held-out suites of the evaluation in ``folder``; 0 to 2, a tie within 2 hundredths.
+
+    T2I: the share of right attributes, plus 1 where all are. Edits: 1 where the change is there plus 1 where the whole picture is right, less the
+    mean error (of 1) where nothing may change. Raises QI2Error where the evaluation's prompts have no exact truth, and on a task that it does not know.
+    """
+    import json
+    from dataclasses import fields
+
+    from qi2.data.world.checker import check, check_edit
+    from qi2.evaluation.config import EvaluateConfig
+    from qi2.evaluation.suites import edit_suite, t2i_suite
+
+    facts = json.loads((folder / "results.json").read_text())["suite"]
+    config = EvaluateConfig(**{f.name: facts[f.name] for f in fields(EvaluateConfig)})
+    items = {f"{suite}-{k}": item for suite, found in ((T2I, t2i_suite(config)), (EDIT, edit_suite(config))) for k, item in enumerate(found)}
+    truth = {task.id: items[name] for name, task in numbered(folder).items() if name in items and items[name].prompt == task.prompt}
+
+    def score(task: Task, picture: Image.Image, sources: Sequence[Image.Image]) -> float:
+        if task.id not in truth:
+            raise QI2Error(f"no exact truth is known of {task.prompt!r}; judge it with --judge reward, or by people")
+        item: Any = truth[task.id]
+        if task.suite == EDIT:
+            found = check_edit(picture, item.edit, sources[0])
+            return float(found["done"]) + float(found["all"]) - float(found["kept_mae"]) / 255
+        right = check(picture, item.scene)
+        whole = float(right.pop("all"))
+        return whole + sum(right.values()) / len(right)
+
+    return ScoreJudge(score, margin=0.02)
+
+
+def opened(picture: Picture) -> Image.Image:
+    """The picture's pixels as RGB."""
+    with Image.open(picture.path) as image:
+        return image.convert("RGB")

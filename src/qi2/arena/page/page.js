@@ -1,0 +1,144 @@
+// Voting: one pair at a time, by keyboard or touch. A vote stays in this browser's storage until the server has said that it has it.
+import { showBoard } from "./leaderboard.js";
+
+const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie", "=": "tie", s: "skip", S: "skip" };
+const PENDING = "qi2-arena-vote";
+const LEAST_MS = 250; // a key that is still down, or a second tap, is no judgement of the next pair
+const $ = (id) => document.getElementById(id);
+let pair = null;
+let shownAt = 0;
+
+async function ask(path, body) {
+  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, signal: AbortSignal.timeout(20000) });
+  } catch {
+    throw Object.assign(new Error("The server cannot be reached. Your vote is kept."), { again: true });
+  }
+  const value = await answer.json().catch(() => ({}));
+  if (answer.ok) return value;
+  throw Object.assign(new Error(value.error || `The server answered ${answer.status}.`), { status: answer.status, again: answer.status >= 500 });
+}
+
+// A vote that never reached the server, or whose answer never came back, is sent again: a second copy is refused there (409).
+async function flush() {
+  const kept = localStorage.getItem(PENDING);
+  if (!kept) return;
+  try {
+    await ask("vote", JSON.parse(kept));
+  } catch (error) {
+    if (error.again) throw error;
+    if (error.status !== 409) console.warn(error.message);
+  }
+  localStorage.removeItem(PENDING);
+}
+
+async function show(next) {
+  const images = [[$("left"), next.left], [$("right"), next.right]];
+  const sources = next.sources.map((name, i) => sourceButton(name, next.sources.length > 1 ? `Source ${i + 1}` : "Source"));
+  $("asked").textContent = next.suite === "edit" ? "Which picture does this to the source, and nothing else?" : "Which picture is the better one for this?";
+  $("prompt").textContent = next.prompt;
+  $("sources").replaceChildren(...sources.map(([button]) => button));
+  for (const [image, name] of images) image.src = `picture/${name}`;
+  $("question").hidden = false;
+  await Promise.all([...images, ...sources.map(([button, name]) => [button.firstChild, name])].map(([image]) => image.decode().then(() => sharpen(image))));
+}
+
+function sourceButton(name, label) {
+  const button = document.createElement("button");
+  const image = document.createElement("img");
+  Object.assign(button, { type: "button", className: "enlarge-source" });
+  button.setAttribute("aria-label", `Enlarge ${label.toLowerCase()}`);
+  Object.assign(image, { src: `picture/${name}`, alt: label });
+  button.append(image);
+  button.onclick = () => enlarge(image);
+  return [button, name];
+}
+
+// Pictures of a few pixels are enlarged as they are, not blurred.
+function sharpen(image) {
+  image.classList.toggle("small", image.naturalWidth <= 128);
+}
+
+function enlarge(image) {
+  const large = $("large").querySelector("img");
+  Object.assign(large, { src: image.src, alt: image.alt, className: image.className });
+  $("large").showModal();
+}
+
+function count({ votes, open_after }) {
+  const left = open_after - votes;
+  $("count").textContent = `${votes} ${votes === 1 ? "vote" : "votes"} of yours` + (left > 0 ? ` · the leaderboard opens after ${left} more` : "");
+}
+
+async function advance() {
+  pair = null;
+  $("vote").setAttribute("aria-busy", "true");
+  $("again").hidden = true;
+  try {
+    await flush();
+    const next = await ask("pair");
+    count(next);
+    if (!next.ticket) return finish("You have seen every pair. Thank you!");
+    await show(next);
+    pair = next;
+    shownAt = performance.now();
+    $("message").textContent = "";
+    $("vote").setAttribute("aria-busy", "false");
+    document.querySelectorAll(".chosen").forEach((button) => button.classList.remove("chosen"));
+    if (!$("large").open) $("prompt").focus({ preventScroll: true });
+  } catch (error) {
+    $("message").textContent = error.message || "A picture cannot be shown.";
+    $("again").hidden = false;
+  }
+}
+
+function finish(text) {
+  $("question").hidden = true;
+  $("vote").setAttribute("aria-busy", "false");
+  $("message").textContent = text;
+}
+
+function choose(choice) {
+  if (!pair || performance.now() - shownAt < LEAST_MS) return;
+  localStorage.setItem(PENDING, JSON.stringify({ ticket: pair.ticket, choice }));
+  document.querySelector(`[data-choice=${choice}]`).classList.add("chosen");
+  advance();
+}
+
+function view(name) {
+  $("vote").hidden = name !== "vote";
+  $("board").hidden = name !== "board";
+  $("show-vote").setAttribute("aria-pressed", String(name === "vote"));
+  $("show-board").setAttribute("aria-pressed", String(name === "board"));
+  if (name === "board") showBoard(ask);
+}
+
+async function start() {
+  const invitation = location.hash.slice(1);
+  try {
+    count(await ask("voter", { invitation }));
+    if (invitation) history.replaceState(null, "", location.pathname); // not in a screenshot, not in the history
+  } catch (error) {
+    $("message").textContent = error.message;
+    $("again").hidden = !error.again;
+    $("again").onclick = () => location.reload();
+    return;
+  }
+  $("again").onclick = advance;
+  await advance();
+}
+
+document.addEventListener("keydown", (event) => {
+  const choice = KEYS[event.key];
+  if (!choice || event.repeat || event.ctrlKey || event.altKey || event.metaKey || $("vote").hidden || $("large").open) return;
+  event.preventDefault();
+  choose(choice);
+});
+document.querySelectorAll("[data-choice]").forEach((button) => (button.onclick = () => choose(button.dataset.choice)));
+document.querySelectorAll(".enlarge").forEach((button) => (button.onclick = () => enlarge(button.firstChild)));
+$("large").onclick = () => $("large").close();
+$("show-vote").onclick = () => view("vote");
+$("show-board").onclick = () => view("board");
+start();

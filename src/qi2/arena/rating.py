@@ -1,0 +1,145 @@
+"""Bradley-Terry ratings on the Elo scale from pairwise votes, with intervals (report section 5.1, Figure 12).
+
+P(i beats j) = 1 / (1 + exp(s_j - s_i)), fitted by maximum likelihood. A tie is half a win for each, as in Elo and on LMArena: what is fitted is the
+expected score, so strengths are those by which a win counts 1, a tie 1/2 and a loss 0. A prior worth ``PRIOR`` ties of every entrant against one of
+average strength keeps the fit finite where somebody has won everything. Votes on one prompt belong together: the bootstrap draws prompts, not votes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import t as student
+
+from qi2.core.rng import numpy_rng
+
+SCALE = 400.0 / np.log(10.0)  # Elo points per unit of log-odds
+CENTRE = 1000.0  # mean rating of the entrants that were voted on
+LEVEL = 0.95
+PRIOR = 0.1  # ours
+TOLERANCE, STEP, ITERATIONS = 1e-9, 2.0, 200
+RESAMPLES = 500
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One vote: the score of ``first`` (1, 0.5 or 0) against ``second`` on a prompt."""
+
+    first: str
+    second: str
+    score: float
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Rating:
+    """An entrant's place. ``rank`` is 1 + the number of entrants that are better beyond the interval of the difference; ``low`` and ``high`` are Elo."""
+
+    entrant: str
+    rank: int
+    elo: float
+    low: float
+    high: float
+    score: float  # mean over its votes: win 1, tie 0.5, loss 0
+    votes: int
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Best first. Without ``connected``, some entrants have not met even through others, and ratings across such groups say nothing yet."""
+
+    rows: tuple[Rating, ...]
+    votes: int
+    prompts: int
+    connected: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that a leaderboard file holds; an infinite end of an interval is null."""
+        rows = [{name: None if value in (np.inf, -np.inf) else value for name, value in asdict(row).items()} for row in self.rows]
+        return {**asdict(self), "rows": rows}
+
+
+def rate(comparisons: Sequence[Comparison], seed: int = 0, resamples: int = RESAMPLES) -> Ratings:
+    """Ratings of every entrant that occurs. The same votes in any order give the same figures.
+
+    Intervals are ``elo`` +- t * deviation of the bootstrap, t with (prompts - 1) degrees of freedom: percentiles are too narrow for few prompts.
+    With a single prompt nothing can be said beyond it, and intervals are infinite.
+    """
+    names = sorted({name for c in comparisons for name in (c.first, c.second)})
+    if not names:
+        return Ratings((), 0, 0, True)
+    wins = wins_by_prompt(names, comparisons)
+    total, prompts = wins.sum(axis=0), len(wins)
+    strengths = fit(total)
+    draws = fit(_resampled(wins, seed, resamples)) if prompts > 1 else np.full((1, len(names)), np.nan)
+    half = SCALE * _half_width(draws, prompts)
+    apart = _half_width(draws[:, :, None] - draws[:, None, :], prompts)
+    better = strengths[:, None] - strengths[None, :] > apart  # never where the interval is infinite
+    votes = (total + total.T).sum(axis=1)
+    elo = CENTRE + SCALE * strengths
+    ranks, scores = 1 + better.sum(axis=0), total.sum(axis=1) / votes
+    columns = zip(names, ranks, elo, elo - half, elo + half, scores, votes, strict=True)
+    found = [Rating(name, int(rank), float(r), float(low), float(high), float(score), round(n)) for name, rank, r, low, high, score, n in columns]
+    rows = sorted(found, key=lambda row: (-row.elo, row.entrant))
+    return Ratings(tuple(rows), len(comparisons), prompts, connected_components(total + total.T, directed=False)[0] == 1)
+
+
+def fit(wins: Array) -> Array:
+    """Strengths (..., n) in log-odds with mean 0, from scores (..., n, n) of row against column; Newton's method, all leading indices at once."""
+    games = wins + np.swapaxes(wins, -1, -2)
+    strengths = np.zeros(wins.shape[:-1])
+    for _ in range(ITERATIONS):
+        expected = _logistic(strengths[..., :, None] - strengths[..., None, :])
+        alone = _logistic(strengths)
+        gradient = (wins - games * expected).sum(axis=-1) + PRIOR * (0.5 - alone)
+        if np.abs(gradient).max(initial=0.0) < TOLERANCE:
+            break
+        weight = games * expected * (1 - expected)
+        hessian = -weight
+        index = np.arange(wins.shape[-1])
+        hessian[..., index, index] += weight.sum(axis=-1) + PRIOR * alone * (1 - alone)
+        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        longest = np.abs(step).max(axis=-1, keepdims=True)
+        strengths = strengths + step * np.minimum(1.0, STEP / np.maximum(longest, STEP))
+    return strengths - strengths.mean(axis=-1, keepdims=True)
+
+
+def wins_by_prompt(names: Sequence[str], comparisons: Sequence[Comparison]) -> Array:
+    """Scores (P, n, n) of row against column on every prompt, prompts in the order of their names."""
+    place = {name: i for i, name in enumerate(names)}
+    prompts = {prompt: i for i, prompt in enumerate(sorted({c.prompt for c in comparisons}))}
+    wins = np.zeros((len(prompts), len(names), len(names)))
+    for c in comparisons:
+        i, j, p = place[c.first], place[c.second], prompts[c.prompt]
+        wins[p, i, j] += c.score
+        wins[p, j, i] += 1.0 - c.score
+    return wins
+
+
+def information(games: Array, expected: Array) -> Array:
+    """How much one more vote would narrow each pair: sqrt(p q / n) - sqrt(p q / (n + 1)), of (n, n) votes and expected scores (Chiang et al. 2024, eq. 9)."""
+    deviation = np.sqrt(expected * (1 - expected))
+    return deviation * (1 / np.sqrt(games + 1) - 1 / np.sqrt(games + 2))  # one vote ahead: a pair without votes has no deviation yet
+
+
+def _resampled(wins: Array, seed: int, resamples: int) -> Array:
+    """Summed scores (R, n, n) of prompts drawn with replacement."""
+    prompts = len(wins)
+    chosen = numpy_rng(seed, "arena/bootstrap", prompts).multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    return np.einsum("rp,pij->rij", chosen.astype(np.float64), wins, optimize=True)
+
+
+def _half_width(draws: Array, prompts: int) -> Array:
+    if prompts < 2:
+        return np.full(draws.shape[1:], np.inf)
+    deviation = draws.std(axis=0) * np.sqrt(prompts / (prompts - 1))
+    return student.ppf((1 + LEVEL) / 2, prompts - 1) * deviation
+
+
+def _logistic(x: Array) -> Array:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
