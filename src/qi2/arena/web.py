@@ -28,7 +28,7 @@ YEAR_S = 365 * 24 * 3600
 TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 STATIC = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/leaderboard.js": "leaderboard.js"}
 ALWAYS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -110,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
         """No log of who looked at what."""
 
     def _answer(self, respond: Callable[[], None]) -> None:
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # what stays unread of a body must not be taken for the next request; `_body` reads it
         try:
             if not self.server.door.admits_host(self.headers.get("Host", "")):
                 raise Refused(421, "this address is not the arena's")
@@ -158,8 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send_json(200, booth.standing(voter), {"Set-Cookie": kept})
 
     def _body(self) -> Any:
-        """The JSON of a request from this very page; whatever is wrong with it, the connection then ends, for its body may be unread."""
-        self.close_connection, keep = True, not self.close_connection
+        """The JSON of a request from this very page."""
         origin, site = self.headers.get("Origin", ""), self.headers.get("Sec-Fetch-Site", "same-origin")
         if not self.server.door.own(origin, self.headers.get("Host", "")) or site != "same-origin":
             raise Refused(403, "votes are taken from the arena's own page only")
@@ -174,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
             body = json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError) as error:
             raise Refused(400, "this is no JSON") from error
-        self.close_connection = not keep
+        self.close_connection = self.headers.get("Connection", "").lower() == "close"
         return body
 
     def _cookie(self) -> str:

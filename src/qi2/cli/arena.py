@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,8 @@ def serve(args: argparse.Namespace) -> None:
     server = ArenaServer(Booth(entrants, Votes(args.votes), args.open_after), args.host, args.port, args.origin)
     print(f"{len(entrants.entrants)} entrants, {len(entrants.tasks)} prompts; votes go to {args.votes}")
     print(f"vote at {server.address()} (Ctrl-C ends)", flush=True)
-    try:
+    with server, suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        server.server_close()
 
 
 def rank(args: argparse.Namespace) -> None:

@@ -70,7 +70,7 @@ function bar(row, { low, high }) {
   svg.setAttribute("aria-label", row.low === null ? "unknown" : `${Math.round(row.low)} to ${Math.round(row.high)}`);
   svg.append(shape("line", { class: "middle", x1: at(1000), x2: at(1000), y1: 0, y2: 16 }));
   svg.append(shape("line", { class: "interval", x1: at(row.low ?? low), x2: at(row.high ?? high), y1: 8, y2: 8 }));
-  svg.append(shape("circle", { class: "value", cx: at(row.elo), cy: 8, r: 4 }));
+  svg.append(shape("line", { class: "value", x1: at(row.elo), x2: at(row.elo), y1: 2, y2: 14 }));
   return svg;
 }
 

@@ -39,21 +39,23 @@ async function show(next) {
   const sources = next.sources.map((name, i) => sourceButton(name, next.sources.length > 1 ? `Source ${i + 1}` : "Source"));
   $("asked").textContent = next.suite === "edit" ? "Which picture does this to the source, and nothing else?" : "Which picture is the better one for this?";
   $("prompt").textContent = next.prompt;
-  $("sources").replaceChildren(...sources.map(([button]) => button));
+  $("question").className = next.suite;
+  $("sources").replaceChildren(...sources);
   for (const [image, name] of images) image.src = `picture/${name}`;
   $("question").hidden = false;
-  await Promise.all([...images, ...sources.map(([button, name]) => [button.firstChild, name])].map(([image]) => image.decode().then(() => sharpen(image))));
+  const all = [...images.map(([image]) => image), ...sources.map((button) => button.firstChild)];
+  await Promise.all(all.map((image) => image.decode().then(() => sharpen(image)))); // both appear at the same time
 }
 
 function sourceButton(name, label) {
   const button = document.createElement("button");
   const image = document.createElement("img");
-  Object.assign(button, { type: "button", className: "enlarge-source" });
+  button.type = "button";
   button.setAttribute("aria-label", `Enlarge ${label.toLowerCase()}`);
   Object.assign(image, { src: `picture/${name}`, alt: label });
   button.append(image);
   button.onclick = () => enlarge(image);
-  return [button, name];
+  return button;
 }
 
 // Pictures of a few pixels are enlarged as they are, not blurred.
@@ -69,7 +71,7 @@ function enlarge(image) {
 
 function count({ votes, open_after }) {
   const left = open_after - votes;
-  $("count").textContent = `${votes} ${votes === 1 ? "vote" : "votes"} of yours` + (left > 0 ? ` · the leaderboard opens after ${left} more` : "");
+  $("count").textContent = `${votes} ${votes === 1 ? "vote" : "votes"}` + (left > 0 ? ` · leaderboard after ${left} more` : "");
 }
 
 async function advance() {
