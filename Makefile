@@ -14,6 +14,7 @@ DEPLOYMENT ?= full-training/prod
 ARGS ?=
 TO ?=
 WHY ?=
+SYSTEMS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +30,7 @@ export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install preflight run test chaos check up down ui status deploy reproduce rollback push pull remote clean
+.PHONY: help install preflight run test chaos check arena up down ui status deploy reproduce rollback push pull remote clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -70,6 +71,11 @@ check: $(STAMP) ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+arena: $(STAMP) ## vote blind between the models of SCALE in a browser (SYSTEMS='other=FOLDER', ARGS='--host 0.0.0.0' for phones)
+	@test -f runs/$(SCALE)/evaluate/results.json || { echo "nothing to compare yet: make run SCALE=$(SCALE)"; exit 2; }
+	@$(BIN)/qi2 arena serve runs/$(SCALE)/evaluate $(wildcard .qi2/nightly/$(SCALE)/champion .qi2/nightly/$(SCALE)/challenger) $(SYSTEMS) \
+		--votes votes/$(SCALE).sqlite $(ARGS)
 
 up: $(STAMP) ## start Prefect server, MLflow server and worker
 	@$(BIN)/python -m flows.stack up && $(BIN)/python -m flows.stack status

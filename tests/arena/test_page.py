@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,7 @@ def test_another_sites_page_cannot_vote_through_the_voters_browser(browser: Brow
     enter(browser, server)
     ticket = browser.run("fetch('pair').then((answer) => answer.json())")["ticket"]
     (tmp_path / "index.html").write_text("<!doctype html><title>another site</title>")
-    with HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as other:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         vote = json.dumps({"ticket": ticket, "choice": "left"})
         form = (

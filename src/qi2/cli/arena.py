@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qi2.arena.entrants import Field
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from qi2.arena.entrants import Field, Task
     from qi2.arena.judge import ScoreJudge
 
 
@@ -88,7 +92,7 @@ def _reward(args: argparse.Namespace) -> "ScoreJudge":
         raise QI2Error("the reward judge needs --rewards runs/SCALE/rewards and --vlm, the Qwen3-VL that they were trained on (runs/SCALE/standins/vlm)")
     models = RewardModels.load(args.rewards, args.vlm)
 
-    def score(task, picture, sources):  # type: ignore[no-untyped-def]
+    def score(task: "Task", picture: "Image", sources: "Sequence[Image]") -> float:
         dimension, given = (args.edit, [list(sources)]) if task.suite == EDIT else (args.t2i, None)
         return float(models.score(dimension, [task.prompt], [picture], given)[0])
 
@@ -115,7 +119,7 @@ def _command(group: "argparse._SubParsersAction", name: str, run: object, text: 
     parser: argparse.ArgumentParser = group.add_parser(name, help=text)
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="[NAME=]FOLDER: an evaluation, a bundle that holds one, or images with prompts.jsonl")
     parser.add_argument("--only", nargs="*", default=[], metavar="ENTRANT", help="these entrants alone")
-    parser.add_argument("--votes", type=Path, default=Path(".qi2/arena/votes.sqlite"), help="the file of votes; made where there is none")
+    parser.add_argument("--votes", type=Path, default=Path("votes/arena.sqlite"), help="the file of votes; made where there is none")
     parser.set_defaults(run=run)
     return parser
 
