@@ -86,8 +86,8 @@ def build(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer]) -> R
     def sampler(rollout: RolloutConfig, more: Mapping[str, float]) -> Sampler:
         return Sampler(rollout, config.size, cfg.sampler, vae, empty, choose_scorers({**config.rewards, **more}, scorers))
 
-    in_use = {"steps": wanted.steps or cfg.sampler.schedule().steps, "guidance": cfg.sampler.guidance, "edit_guidance": cfg.sampler.edit_guidance}
-    drawn = replace(config.rollout, group=wanted.group, **in_use)
+    steps = wanted.steps or cfg.sampler.schedule().steps
+    drawn = replace(config.rollout, group=wanted.group, steps=steps, guidance=cfg.sampler.guidance, edit_guidance=cfg.sampler.edit_guidance)
     judge = Judge(sampler(drawn, {wanted.scorer: 1.0}), asked, wanted.scorer, cfg.seed) if asked else None
     model = with_adapter(MMDiT.load(inputs.start), config.lora)
     return RLHFModule(model, EncodedSet(inputs.encoded), pool, sampler(config.rollout, {}), config, cfg.seed, judge)
