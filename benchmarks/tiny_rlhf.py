@@ -23,7 +23,7 @@ LAYOUT_PROMPTS, LAYOUT_NOISES = 24, 16
 VARIANTS: dict[str, list[str]] = {
     "final": [],
     "start": ["rlhf.steps=0"],
-    "control": ["rlhf.objective=supervised", "rlhf.updates=13"],
+    "control": ["rlhf.objective=supervised", "rlhf.updates=12"],
     "no_guidance": ["rlhf.rollout.guidance=1.0"],
     "grpo": ["rlhf.objective=grpo", "rlhf.rollout.sde_steps=2"],
     "grpo_guard": ["rlhf.objective=grpo", "rlhf.guard=true", "rlhf.clip_range=1.0e-4"],
@@ -32,7 +32,7 @@ VARIANTS: dict[str, list[str]] = {
     "reward_models": ["rlhf.rewards={aesthetic: 0.05, alignment: 1.0, portrait: 0.0, instruction: 1.0, consistency: 0.5, checker: 0.0}"],
     "no_average": ["rlhf.average=0.0"],
     "kl": ["rlhf.kl=1.0"],
-    "small_lr": ["rlhf.optimizer.lr=1.0e-4"],
+    "large_lr": ["rlhf.optimizer.lr=1.0e-3"],
 }
 
 
