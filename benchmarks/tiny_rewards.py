@@ -1,4 +1,4 @@
-"""What the reward models of scale tiny are worth: ``python -m benchmarks.tiny_rewards --seed 0 [--rewards NAME ...] [KEY=VALUE ...]``.
+"""What the reward models of scale tiny are worth: ``python -m benchmarks.tiny_rewards [KEY=VALUE ...] --seed 0 [--rewards NAME ...]``.
 
 Trains rewards anew with the inputs of a finished ``make run`` (which it leaves as it is), with one thread, and prints one line of JSON for each:
 its figures on held-out pairs with 95 % bootstrap intervals over prompts, and CPU seconds. A seed has its own labels, weights and held-out pairs,
