@@ -55,9 +55,17 @@ def test_many_fits_at_once_are_the_single_ones() -> None:
     np.testing.assert_allclose(fit(wins), [fit(one) for one in wins], atol=1e-8)
 
 
-def test_who_has_won_everything_has_a_finite_rating() -> None:
+def test_who_has_won_everything_has_a_finite_rating_and_no_certain_one() -> None:
     rows = rate([Comparison("x", "y", 1.0, str(i)) for i in range(50)]).rows
     assert [row.entrant for row in rows] == ["x", "y"] and all(math.isfinite(value) for row in rows for value in (row.elo, row.low, row.high))
+    assert rows[0].high - rows[0].low > 100 and rows[0].low > rows[1].high
+
+
+def test_ties_alone_are_not_certainty() -> None:
+    """By hand: n votes at p = 1/2 and the prior have the information (n + PRIOR) / 4 on the diagonal and -n / 4 beside it."""
+    row = rate([Comparison("x", "y", 0.5, str(i)) for i in range(8)]).rows[0]
+    variance = 1 / (8 / 4 + PRIOR / 4 + 8 / 4)  # of half the difference: the eigenvalue for (1, -1) / sqrt(2), whose share of x is 1/2
+    assert row.high - row.elo == pytest.approx(2.3646 * SCALE * math.sqrt(variance / 2), rel=1e-4)  # t of 7 degrees of freedom
 
 
 def test_known_strengths_are_recovered_with_the_expected_error() -> None:

@@ -2,7 +2,8 @@
 
 P(i beats j) = 1 / (1 + exp(s_j - s_i)), fitted by maximum likelihood. A tie is half a win for each, as in Elo and on LMArena: what is fitted is the
 expected score, so strengths are those by which a win counts 1, a tie 1/2 and a loss 0. A prior worth ``PRIOR`` ties of every entrant against one of
-average strength keeps the fit finite where somebody has won everything. Votes on one prompt belong together: the bootstrap draws prompts, not votes.
+average strength keeps the fit finite where somebody has won everything. Votes on one prompt belong together: the bootstrap draws prompts, not votes;
+where all draws are alike (all ties, or never beaten) it would claim certainty, and the inverse Fisher information stands in.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ CENTRE = 1000.0  # mean rating of the entrants that were voted on
 LEVEL = 0.95
 PRIOR = 1.0  # ours: of 0.1, 0.5 and 1 the smallest error at few votes, and no worse intervals (docs/arena.md)
 TOLERANCE, STEP, ITERATIONS = 1e-9, 2.0, 200
+ALIKE = 1e-6  # log-odds; draws that deviate less are all alike
 RESAMPLES = 500
 
 Array = NDArray[np.float64]
@@ -76,9 +78,10 @@ def rate(comparisons: Sequence[Comparison], seed: int = 0, resamples: int = RESA
     wins = wins_by_prompt(names, comparisons)
     total, prompts = wins.sum(axis=0), len(wins)
     strengths = fit(total)
-    draws = fit(_resampled(wins, seed, resamples)) if prompts > 1 else np.full((1, len(names)), np.nan)
-    half = SCALE * _half_width(draws, prompts)
-    apart = _half_width(draws[:, :, None] - draws[:, None, :], prompts)
+    draws, covariance = fit(_resampled(wins, seed, resamples)), _covariance(total, strengths)
+    variance = np.diag(covariance)
+    half = SCALE * _half_width(draws, variance, prompts)
+    apart = _half_width(draws[:, :, None] - draws[:, None, :], variance[:, None] + variance[None, :] - 2 * covariance, prompts)
     better = strengths[:, None] - strengths[None, :] > apart  # never where the interval is infinite
     votes = (total + total.T).sum(axis=1)
     elo = CENTRE + SCALE * strengths
@@ -95,15 +98,10 @@ def fit(wins: Array) -> Array:
     strengths = np.zeros(wins.shape[:-1])
     for _ in range(ITERATIONS):
         expected = _logistic(strengths[..., :, None] - strengths[..., None, :])
-        alone = _logistic(strengths)
-        gradient = (wins - games * expected).sum(axis=-1) + PRIOR * (0.5 - alone)
+        gradient = (wins - games * expected).sum(axis=-1) + PRIOR * (0.5 - _logistic(strengths))
         if np.abs(gradient).max(initial=0.0) < TOLERANCE:
             break
-        weight = games * expected * (1 - expected)
-        hessian = -weight
-        index = np.arange(wins.shape[-1])
-        hessian[..., index, index] += weight.sum(axis=-1) + PRIOR * alone * (1 - alone)
-        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        step = np.linalg.solve(_fisher(games, strengths), gradient[..., None])[..., 0]
         longest = np.abs(step).max(axis=-1, keepdims=True)
         strengths = strengths + step * np.minimum(1.0, STEP / np.maximum(longest, STEP))
     return strengths - strengths.mean(axis=-1, keepdims=True)
@@ -134,10 +132,26 @@ def _resampled(wins: Array, seed: int, resamples: int) -> Array:
     return np.einsum("rp,pij->rij", chosen.astype(np.float64), wins, optimize=True)
 
 
-def _half_width(draws: Array, prompts: int) -> Array:
+def _fisher(games: Array, strengths: Array) -> Array:
+    """Fisher information (..., n, n) of votes (..., n, n) and the prior, at strengths (..., n)."""
+    expected, alone = _logistic(strengths[..., :, None] - strengths[..., None, :]), _logistic(strengths)
+    weight = games * expected * (1 - expected)
+    diagonal = weight.sum(axis=-1) + PRIOR * alone * (1 - alone)
+    return diagonal[..., None] * np.eye(games.shape[-1]) - weight
+
+
+def _covariance(total: Array, strengths: Array) -> Array:
+    """Covariance (n, n) of strengths with mean 0, as the Fisher information has it."""
+    centred = np.eye(len(total)) - 1 / len(total)
+    return centred @ np.linalg.inv(_fisher(total + total.T, strengths)) @ centred
+
+
+def _half_width(draws: Array, variance: Array, prompts: int) -> Array:
+    """Half an interval, from draws (R, ...) of the bootstrap, or from the ``variance`` (...) where they are all alike."""
     if prompts < 2:
         return np.full(draws.shape[1:], np.inf)
-    deviation = draws.std(axis=0) * np.sqrt(prompts / (prompts - 1))
+    drawn = draws.std(axis=0) * np.sqrt(prompts / (prompts - 1))
+    deviation = np.where(drawn > ALIKE, drawn, np.sqrt(np.maximum(variance, 0.0)))
     return student.ppf((1 + LEVEL) / 2, prompts - 1) * deviation
 
 
