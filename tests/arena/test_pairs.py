@@ -69,7 +69,7 @@ def test_pictures_with_the_same_bytes_never_meet(evaluation: Path, tmp_path: Pat
         ({"image": "gone.png", "prompt": "p"}, "gone.png"),
         ({"image": "prompts.jsonl", "prompt": "p"}, "cannot be used"),
         ({"image": "a.png", "prompt": 3}, "line 1"),
-        ({"image": "a.png", "prompt": "p", "sources": "in.png"}, "i"),
+        ({"image": "a.png", "prompt": "p", "sources": "in.png"}, "sources is a list"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(row: object, message: str, tmp_path: Path) -> None:
@@ -91,6 +91,13 @@ def test_what_cannot_meet_is_said(evaluation: Path, tmp_path: Path) -> None:
         load([str(evaluation)], only=["modelgood", "nobody"])
     with pytest.raises(QI2Error, match="is no folder"):
         load([str(tmp_path / "nowhere")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(QI2Error, match="no picture that is named like"):
+        load([str(evaluation), str(tmp_path / "empty")])
+    for content, message in (("{", "is damaged"), ('{"a": 1}', "is not an evaluation's"), ("[]", "is damaged")):
+        (tmp_path / "empty" / "results.json").write_text(content)
+        with pytest.raises(QI2Error, match=message):
+            load([str(tmp_path / "empty")])
 
 
 def test_a_voter_sees_every_pair_once_and_then_none(evaluation: Path) -> None:

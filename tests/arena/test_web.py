@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import re
+import shutil
 import signal
 import threading
 import time
@@ -177,6 +178,18 @@ def test_paths_lead_nowhere_but_to_pictures(server: Any) -> None:
     assert voter.ask("/vote", method="PUT")[0] == 501
     headers = voter.ask("/")[2]
     assert "default-src 'none'" in headers["content-security-policy"] and headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_picture_that_changed_since_is_not_shown(evaluation: Path, tmp_path: Path) -> None:
+    """A vote would be stored for what was there before."""
+    copy = Path(shutil.copytree(evaluation, tmp_path / "evaluate"))
+    with served([str(copy)], tmp_path / "v.sqlite") as server:
+        voter = visitor(server).enter()
+        pair = voter.pair()
+        shown, gone = (server.booth._pictures[pair[side]][0].path for side in ("left", "right"))
+        shown.write_bytes(gone.read_bytes())
+        gone.unlink()
+        assert voter.ask(f"/picture/{pair['left']}")[0] == 410 and voter.ask(f"/picture/{pair['right']}")[0] == 410
 
 
 def test_a_body_must_say_its_length(server: Any) -> None:

@@ -11,7 +11,6 @@ import secrets
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
@@ -97,10 +96,10 @@ class Booth:
             return self._board
 
     def picture(self, name: str) -> bytes:
-        """A picture by its opaque name, as PNG. Raises Refused (404)."""
+        """A picture by its opaque name, as PNG. Raises Refused: 404 unknown, 410 no longer the file that a vote would be stored with."""
         if name not in self._pictures:
             raise Refused(404, "no such picture")
-        return self._encoded(self._pictures[name][0].path)
+        return self._encoded(self._pictures[name][0])
 
     def _counts(self, done: Mapping[str, str]) -> dict[str, int]:
         return {"votes": sum(choice in SCORES for choice in done.values()), "open_after": self.open_after}
@@ -152,9 +151,15 @@ class Booth:
         return hmac.new(self._key, "\0".join((purpose, *parts)).encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def encode(path: Path) -> bytes:
+def encode(picture: Picture) -> bytes:
     """Nothing but pixels: upright, over white, without text, profile or time, so that the file does not tell who made it."""
-    with Image.open(path) as image:
+    try:
+        content = picture.path.read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != picture.sha256:
+        raise Refused(410, "this picture has changed since the arena was opened; open it again")
+    with Image.open(io.BytesIO(content)) as image:
         upright = ImageOps.exif_transpose(image).convert("RGBA")
     flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
     buffer = io.BytesIO()

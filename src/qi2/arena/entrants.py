@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -126,8 +127,7 @@ def evaluation_of(folder: Path) -> Path | None:
 
 def numbered(folder: Path) -> dict[str, Task]:
     """{"t2i-0": its task} of an evaluation's kept samples."""
-    results = json.loads((folder / RESULTS).read_text())
-    tasks: dict[str, Task] = {}
+    results, tasks = _results(folder), dict[str, Task]()
     for suite in SUITES:
         for k, item in enumerate(results[suite]["items"][: results["shown"]]):
             sources = [folder / "samples" / "source" / f"{suite}-{k}-{j}.png" for j in range(item.get("references", 0))]
@@ -135,10 +135,21 @@ def numbered(folder: Path) -> dict[str, Task]:
     return tasks
 
 
+def _results(folder: Path) -> Any:
+    """What the evaluation wrote, as far as it is needed here."""
+    try:
+        results = json.loads((folder / RESULTS).read_text())
+        if {"shown", "models", *SUITES} <= results.keys() and all(Path(name).name == name for name in results["models"]):
+            return results
+    except (ValueError, TypeError, AttributeError) as error:
+        raise QI2Error(f"{folder / RESULTS} is damaged ({error}); run stage evaluate again") from error
+    raise QI2Error(f"{folder / RESULTS} is not an evaluation's; give the folder of stage evaluate, or images with {TABLE}")
+
+
 def _models(folder: Path, name: str) -> Iterator[tuple[Entrant, dict[str, Task]]]:
     verify(folder if (folder / MANIFEST).is_file() else folder.parent)  # an evaluation within a bundle stands in the bundle's manifest
-    results, tasks = json.loads((folder / RESULTS).read_text()), numbered(folder)
-    for model in results["models"]:
+    tasks = numbered(folder)
+    for model in _results(folder)["models"]:
         yield _from_names(folder / "samples" / model, f"{name}/{model}" if name else model, tasks)
 
 
@@ -147,7 +158,10 @@ def _system(folder: Path, name: str, named_like: Mapping[str, Task]) -> tuple[En
         return _from_table(folder, name)
     if not named_like:
         raise QI2Error(f"{folder} has neither {RESULTS} nor {TABLE}; add a table of prompts, or give an evaluation whose samples its pictures are named like")
-    return _from_names(folder, name, named_like)
+    entrant, tasks = _from_names(folder, name, named_like)
+    if not tasks:
+        raise QI2Error(f"{folder} has no picture that is named like the evaluation's samples ({', '.join(list(named_like)[:2])}, ...)")
+    return entrant, tasks
 
 
 def _from_names(folder: Path, name: str, numbered: Mapping[str, Task]) -> tuple[Entrant, dict[str, Task]]:
@@ -173,8 +187,8 @@ def _row(folder: Path, line: str, where: str) -> tuple[Task, Picture]:
         row = json.loads(line)
         prompt, image, sources = row["prompt"], row["image"], row.get("sources", [])
         suite = EDIT if sources else T2I
-        if not all(isinstance(value, str) for value in (prompt, image, row.get("category", ""), *sources)):
-            raise TypeError("a value is no text")
+        if not isinstance(sources, list) or not all(isinstance(value, str) for value in (prompt, image, row.get("category", ""), *sources)):
+            raise TypeError("sources is a list of names, everything else a text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise QI2Error(f'{where}: {error!r}; write {{"image": "a.png", "prompt": "...", "category": "portrait", "sources": ["in.png"]}}') from error
     return Task(suite, row.get("category", "other"), prompt, tuple(_inside(folder, name, where) for name in sources)), _inside(folder, image, where)

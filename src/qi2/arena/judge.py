@@ -4,6 +4,7 @@ A judge is a callable; what it is made of (a reward model, a served VLM, an exac
 never mix with people's.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +31,21 @@ class Judge(Protocol):
 
 @dataclass
 class ScoreJudge:
-    """The picture with the higher score wins, where the scores differ by more than ``margin``."""
+    """The picture with the higher score wins, where the scores differ by more than ``margin``. A picture is scored once for a task."""
 
     score: Score
     margin: float = 0.0
+    known: dict[tuple[str, bytes], float] = field(default_factory=dict, repr=False)
 
     def __call__(self, task: Task, left: Image.Image, right: Image.Image, sources: Sequence[Image.Image]) -> str:
-        difference = self.score(task, left, sources) - self.score(task, right, sources)
+        difference = self._scored(task, left, sources) - self._scored(task, right, sources)
         return TIE if abs(difference) <= self.margin else LEFT if difference > 0 else RIGHT
+
+    def _scored(self, task: Task, picture: Image.Image, sources: Sequence[Image.Image]) -> float:
+        seen = (task.id, hashlib.sha256(picture.tobytes()).digest())
+        if seen not in self.known:
+            self.known[seen] = self.score(task, picture, sources)
+        return self.known[seen]
 
 
 @dataclass

@@ -91,7 +91,7 @@ async function advance() {
     document.querySelectorAll(".chosen").forEach((button) => button.classList.remove("chosen"));
     if (!$("large").open) $("prompt").focus({ preventScroll: true });
   } catch (error) {
-    $("message").textContent = error.message || "A picture cannot be shown.";
+    $("message").textContent = error.again || error.status ? error.message : "A picture cannot be shown. If this stays, the arena has to be opened again.";
     $("again").hidden = false;
   }
 }
