@@ -1,9 +1,8 @@
 """Group-relative policy optimisation of the MMDiT: one step is one scored rollout and the updates that learn from it."""
 
 import copy
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -72,7 +71,7 @@ class RLHFModule(ManualModule):
         if self.steps_done == 0:
             self.look(0)
         rollout = None if self.config.objective == "supervised" else self.roll_out()
-        with self.timed("update"):
+        with self.speed.part("update"):
             draw = rng.generator(self.seed, "rlhf/update", self.steps_done)
             for part in batch:
                 self.update_all(self.losses(part, rollout, draw))
@@ -86,7 +85,10 @@ class RLHFModule(ManualModule):
         """Draw prompts, sample and score them with the old policy; only groups with a spread come back."""
         draw = rng.numpy_rng(self.seed, "rlhf/prompts", self.steps_done)
         prompts = self.pool.draw(draw, self.config.rollout.prompts, self.shares.factors().numpy())
-        rollout = self.sampler(self.old, prompts, self.seed, self.steps_done, stochastic=self.config.objective == "grpo")
+        with self.speed.part("rollout"):
+            rollout = self.sampler.draw(self.old, prompts, self.seed, self.steps_done, stochastic=self.config.objective == "grpo")
+        with self.speed.part("reward"):
+            rollout.rewards = self.sampler.score(rollout)
         self.balance.see_rollout(rollout.rewards)
         rollout.advantages = advantages(rollout.rewards, self.balance.weights(), self.config.scale, self.config.limit)
         informative = rollout.advantages.abs().amax(dim=1) > 0
@@ -96,7 +98,6 @@ class RLHFModule(ManualModule):
         return rollout.select(informative)
 
     def _observe_rollout(self, rollout: Rollout) -> None:
-        self.observe({f"speed/{what}_s": seconds for what, seconds in rollout.seconds.items()})
         self.observe({f"rlhf/weight/{name}": weight for name, weight in self.balance.weights().items()})
         self.observe({f"rlhf/share/{kind}": float(factor) for kind, factor in zip(self.pool.kinds, self.shares.factors(), strict=True)})
         for name, values in rollout.rewards.items():
@@ -173,7 +174,7 @@ class RLHFModule(ManualModule):
         if self.judge is None or self.stop is None:
             return
         averaged = nullcontext() if self.average is None else self.average.instead(self.model)
-        with self.timed("judge"), averaged:
+        with self.speed.part("judge"), averaged:
             verdict = self.judge(self.model, self.reference)
             reason = self.stop(verdict, self.model, step)
         self.balance.see_judgement(verdict.rewards)
@@ -197,15 +198,6 @@ class RLHFModule(ManualModule):
 
     def picture(self) -> Image.Image | None:
         return self.judge.picture(self.model, self.reference) if self.judge else None
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Observe how long a part of the step takes."""
-        start = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.observe({f"speed/{what}_s": time.perf_counter() - start})
 
     @torch.no_grad()
     def follow(self) -> None:

@@ -1,6 +1,5 @@
 """Rollouts: groups of samples for the same prompt, drawn with guidance and scored."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -35,14 +34,13 @@ class Transition:
 
 @dataclass
 class Rollout:
-    """P prompts with G samples each: latents x0 (P, G, 64, h, w), rewards by name and advantages, both (P, G). ``seconds``: what took how long."""
+    """P prompts with G samples each: latents x0 (P, G, 64, h, w), rewards by name and advantages, both (P, G)."""
 
     prompts: list[Prompt]
     x0: Tensor
     transitions: list[Transition]
     rewards: dict[str, Tensor] = field(default_factory=dict)
     advantages: Tensor = field(default_factory=lambda: torch.zeros(0))
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def condition(self) -> Condition:
         """One condition per prompt."""
@@ -78,13 +76,8 @@ class Sampler:
 
     def __call__(self, model: MMDiT, prompts: list[Prompt], seed: int, step: int, stochastic: bool) -> Rollout:
         """One scored group per prompt, T2I first."""
-        start = time.perf_counter()
         rollout = self.draw(model, prompts, seed, step, stochastic)
-        if rollout.x0.is_cuda:
-            torch.cuda.synchronize()
-        drawn = time.perf_counter()
         rollout.rewards = self.score(rollout)
-        rollout.seconds = {"rollout": drawn - start, "reward": time.perf_counter() - drawn}
         return rollout
 
     @torch.no_grad()
