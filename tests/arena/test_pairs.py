@@ -172,6 +172,8 @@ def test_the_exact_checker_ranks_models_by_truth_and_goes_on_where_it_was(evalua
         assert [row.entrant for row in board.boards[suite].rows] == ["modelgood", "modelfair", "modelbad"]
         assert [row.votes for row in board.boards[suite].rows] == [12, 12, 12]
     assert leaderboard(field, list(votes.rows())).boards == {}  # a judge's votes are not people's
+    with pytest.raises(QI2Error, match="cannot be called people"):
+        judge_pairs(field, checker(evaluation), PEOPLE, votes)
 
 
 def test_the_checker_refuses_a_prompt_without_truth(evaluation: Path) -> None:

@@ -23,7 +23,7 @@ from qi2.core.errors import QI2Error
 
 OPEN_AFTER = 10  # votes after which a voter sees the leaderboard; ours
 GROWTH = 0.02  # share of new votes after which drawing and leaderboard look at them
-CACHED = 256  # encoded pictures in memory
+CACHED = 64  # encoded pictures in memory; of 2048 pixels about 6 MB each
 
 
 class Refused(QI2Error):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from qi2.arena.entrants import EDIT, T2I, Field, Picture, Task, numbered
 from qi2.arena.pairs import all_pairs
-from qi2.arena.votes import LEFT, RIGHT, SCORES, TIE, AlreadyVoted, Votes
+from qi2.arena.votes import LEFT, PEOPLE, RIGHT, SCORES, TIE, AlreadyVoted, Votes
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.rng import key
@@ -69,6 +69,8 @@ def both_orders(judge: Judge, task: Task, left: Image.Image, right: Image.Image,
 
 def judge_pairs(field: Field, judge: Judge, name: str, votes: Votes, limit: int = 0, seed: int = 0) -> Tally:
     """Let a judge vote, under its ``name``, on ``limit`` pairs (0: all) that it has not voted on; a run that was cut off goes on where it was."""
+    if name == PEOPLE:
+        raise QI2Error(f"a judge cannot be called {PEOPLE}: its votes would count as theirs; give it another name")
     voter = f"judge:{name}"
     done = votes.pairs_of(voter)
     todo = sorted((pair for pair in all_pairs(field) if pair.id not in done), key=lambda pair: key(seed, f"arena/judge/{pair.id}"))

@@ -79,7 +79,7 @@ class ArenaServer(ThreadingHTTPServer):
     def address(self) -> str:
         """What to open in a browser, with the invitation where one is needed."""
         host, port = self.server_address[:2]
-        shown = socket.gethostname() if host in ("0.0.0.0", "::") else str(host)
+        shown = _seen_from_outside() if host == "0.0.0.0" else str(host)
         invitation = f"#{self.door.invitation}" if self.door.invitation else ""  # after the '#': it goes into no log
         return f"{self.door.origin or f'http://{shown}:{port}'}/{invitation}"
 
@@ -203,6 +203,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
+
+
+def _seen_from_outside() -> str:
+    """This machine's address on the way out, under which a phone on the same network finds it. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: nobody's
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 def loopback(host: str) -> bool:

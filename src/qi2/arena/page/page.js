@@ -39,12 +39,13 @@ async function show(next) {
   const sources = next.sources.map((name, i) => sourceButton(name, next.sources.length > 1 ? `Source ${i + 1}` : "Source"));
   $("asked").textContent = next.suite === "edit" ? "Which picture does this to the source, and nothing else?" : "Which picture is the better one for this?";
   $("prompt").textContent = next.prompt;
+  $("prompt").className = "";
   $("question").className = next.suite;
   $("sources").replaceChildren(...sources);
   for (const [image, name] of images) image.src = `picture/${name}`;
   $("question").hidden = false;
   const all = [...images.map(([image]) => image), ...sources.map((button) => button.firstChild)];
-  await Promise.all(all.map((image) => image.decode().then(() => sharpen(image)))); // both appear at the same time
+  await Promise.all(all.map((image) => image.decode().then(() => fit(image)))); // both appear at the same time
 }
 
 function sourceButton(name, label) {
@@ -58,9 +59,10 @@ function sourceButton(name, label) {
   return button;
 }
 
-// Pictures of a few pixels are enlarged as they are, not blurred.
-function sharpen(image) {
+// A picture fills its place in its own proportions; one of a few pixels is enlarged as it is, not blurred.
+function fit(image) {
   image.classList.toggle("small", image.naturalWidth <= 128);
+  image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
 }
 
 function enlarge(image) {
@@ -140,6 +142,7 @@ document.addEventListener("keydown", (event) => {
 });
 document.querySelectorAll("[data-choice]").forEach((button) => (button.onclick = () => choose(button.dataset.choice)));
 document.querySelectorAll(".enlarge").forEach((button) => (button.onclick = () => enlarge(button.firstChild)));
+$("prompt").onclick = () => $("prompt").classList.toggle("whole");
 $("large").onclick = () => $("large").close();
 $("show-vote").onclick = () => view("vote");
 $("show-board").onclick = () => view("board");
