@@ -124,6 +124,17 @@ def test_a_rank_is_shared_where_nobody_is_better_beyond_chance() -> None:
     assert [(row.entrant, row.rank) for row in clear.rows] == [("x", 1), ("y", 2)]
 
 
+def test_equals_are_seldom_ranked_apart() -> None:
+    """Six pairs of four equal entrants, each at 95 % alone, would rank somebody below another in a fifth of the leaderboards."""
+    rng = np.random.default_rng(0)
+    apart = 0
+    for seed in range(100):
+        pairs = [(NAMES[i], NAMES[j]) for i, j in (rng.choice(4, 2, replace=False) for _ in range(200))]
+        found = rate([Comparison(i, j, float(rng.integers(2)), str(k % 20)) for k, (i, j) in enumerate(pairs)], seed, resamples=200)
+        apart += any(row.rank > 1 for row in found.rows)
+    assert apart <= 10
+
+
 def test_groups_that_never_met_are_told() -> None:
     apart = [Comparison("a", "b", 1.0, "p"), Comparison("c", "d", 1.0, "q")]
     assert not rate(apart).connected and rate([*apart, Comparison("b", "c", 0.5, "q")]).connected

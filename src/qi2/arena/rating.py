@@ -40,7 +40,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rating:
-    """An entrant's place. ``rank`` is 1 + the number of entrants that are better beyond the interval of the difference; ``low`` and ``high`` are Elo."""
+    """An entrant's place. ``rank`` is 1 + the number of entrants that are better beyond chance; ``low`` and ``high`` are Elo."""
 
     entrant: str
     rank: int
@@ -70,7 +70,8 @@ def rate(comparisons: Sequence[Comparison], seed: int = 0, resamples: int = RESA
     """Ratings of every entrant that occurs. The same votes in any order give the same figures.
 
     Intervals are ``elo`` +- t * deviation of the bootstrap, t with (prompts - 1) degrees of freedom: percentiles are too narrow for few prompts.
-    With a single prompt nothing can be said beyond it, and intervals are infinite.
+    With a single prompt nothing can be said beyond it, and intervals are infinite. Ranks compare all pairs, so each difference is held against its
+    interval at a level that is corrected for their number (Bonferroni): among equals, 95 of 100 leaderboards rank nobody below another.
     """
     names = sorted({name for c in comparisons for name in (c.first, c.second)})
     if not names:
@@ -81,7 +82,9 @@ def rate(comparisons: Sequence[Comparison], seed: int = 0, resamples: int = RESA
     draws, covariance = fit(_resampled(wins, seed, resamples)), _covariance(total, strengths)
     variance = np.diag(covariance)
     half = SCALE * _half_width(draws, variance, prompts)
-    apart = _half_width(draws[:, :, None] - draws[:, None, :], variance[:, None] + variance[None, :] - 2 * covariance, prompts)
+    apart = _half_width(
+        draws[:, :, None] - draws[:, None, :], variance[:, None] + variance[None, :] - 2 * covariance, prompts, len(names) * (len(names) - 1) // 2
+    )
     better = strengths[:, None] - strengths[None, :] > apart  # never where the interval is infinite
     votes = (total + total.T).sum(axis=1)
     elo = CENTRE + SCALE * strengths
@@ -146,13 +149,13 @@ def _covariance(total: Array, strengths: Array) -> Array:
     return centred @ np.linalg.inv(_fisher(total + total.T, strengths)) @ centred
 
 
-def _half_width(draws: Array, variance: Array, prompts: int) -> Array:
-    """Half an interval, from draws (R, ...) of the bootstrap, or from the ``variance`` (...) where they are all alike."""
+def _half_width(draws: Array, variance: Array, prompts: int, compared: int = 1) -> Array:
+    """Half an interval, from draws (R, ...) of the bootstrap, or from the ``variance`` (...) where they are all alike; one of ``compared``."""
     if prompts < 2:
         return np.full(draws.shape[1:], np.inf)
     drawn = draws.std(axis=0) * np.sqrt(prompts / (prompts - 1))
     deviation = np.where(drawn > ALIKE, drawn, np.sqrt(np.maximum(variance, 0.0)))
-    return student.ppf((1 + LEVEL) / 2, prompts - 1) * deviation
+    return student.ppf(1 - (1 - LEVEL) / 2 / max(compared, 1), prompts - 1) * deviation
 
 
 def _logistic(x: Array) -> Array:
