@@ -95,7 +95,7 @@ deploy: up ## register the deployments with Prefect
 
 reproduce: $(STAMP) ## bring one STAGE and all it needs up to date with DVC alone, no servers
 	@test -n "$(STAGE)" || { echo "say which stage: make reproduce STAGE=sft SCALE=$(SCALE)"; exit 2; }
-	@$(BIN)/python -m dvc repro $(STAGE)@$(SCALE)
+	@$(BIN)/python -m flows.dvc repro $(STAGE)@$(SCALE)
 
 rollback: $(STAMP) ## make the champion before champion again: make rollback WHY='...' (TO=version)
 	@$(BIN)/python -m tasks rollback --scale $(SCALE)
@@ -104,13 +104,13 @@ rollback: export QI2_WHY := $(WHY)
 
 remote: $(STAMP) ## keep data and models elsewhere: make remote URL=s3://bucket/qi2
 	@test -n "$(URL)" || { echo "say where: make remote URL=s3://bucket/qi2"; exit 2; }
-	@$(BIN)/python -m dvc remote add --local --force local $(URL)
+	@$(BIN)/python -m flows.dvc remote add --local --force local $(URL)
 
 push: $(STAMP) ## copy results to the DVC remote
-	@$(BIN)/python -m dvc push
+	@$(BIN)/python -m flows.dvc push
 
 pull: $(STAMP) ## fetch results that dvc.lock names from the DVC remote
-	@$(BIN)/python -m dvc pull
+	@$(BIN)/python -m flows.dvc pull
 
 clean: down ## delete results, databases and caches, after asking
 	@read -r -p "Delete runs/, .qi2/, .dvc/cache and dvc.lock (all results and models)? Type yes: " answer; \

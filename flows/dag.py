@@ -109,7 +109,7 @@ class Dag:
     def _dvc(self, *arguments: str, attempts: int) -> str:
         """Standard output of a DVC command; asks every five seconds while another DVC process holds the workspace."""
         for attempt in range(attempts):
-            done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=self.root, capture_output=True, text=True, check=False)
+            done = subprocess.run([sys.executable, "-m", "flows.dvc", *arguments], cwd=self.root, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return done.stdout
             if not any(text in done.stderr for text in BUSY):

@@ -31,7 +31,7 @@ TICK_S, FORWARD_S = 2.0, 4.0
 BUSY_TRIES = 60
 TRIES = max(BUSY_TRIES, settings.killed_tries())
 PROGRESS_LINE = re.compile(r"\d+% \d+/\d+ ")
-LOST_WORKER = "DataLoader worker .*(is killed by signal|exited unexpectedly)|terminated abruptly"  # and the stage with it
+LOST_WORKER = "DataLoader worker .*(is killed by signal|exited unexpectedly)|process pool was terminated abruptly"  # and the stage with it
 KILLED = re.compile(rf"exited with (-\d+|75|137|143)\b|{LOST_WORKER}")  # 75: told to stop, and saved
 
 
@@ -101,7 +101,7 @@ class _Work:
         """Run to the end, or raise StageFailed."""
         (self.events / "events.jsonl").unlink(missing_ok=True)
         child = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), f"{self.stage}@{self.scale}"],
+            [sys.executable, "-m", "flows.dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), f"{self.stage}@{self.scale}"],
             cwd=settings.ROOT,
             env=stage_environment(self.progress, self.stage),
             stdout=subprocess.PIPE,

@@ -86,7 +86,7 @@ class Hunt:
         for process in psutil.process_iter():
             with suppress(psutil.Error, IndexError):
                 words = process.cmdline()
-                if words[1:2] != ["-m"] or words[2] not in ("tasks", "dvc") or process.cwd() != str(self.project):
+                if words[1:2] != ["-m"] or words[2] not in ("tasks", "flows.dvc") or process.cwd() != str(self.project):
                     continue
                 if words[2] == "tasks" and words[3] in self.order:
                     own = process.parent()
