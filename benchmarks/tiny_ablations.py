@@ -65,7 +65,7 @@ def verdicts(recipe: Any, runs: Path, model: Any, how: Any = None) -> dict[str, 
     from qi2.evaluation import score
     from qi2.evaluation.generate import Drawing, draw, encode_suite
     from qi2.evaluation.models import Contender
-    from qi2.evaluation.suites import edit_suite, t2i_suite
+    from qi2.evaluation.suites.world import edit_suite, t2i_suite
     from qi2.models.condition import ConditionEncoder
     from qi2.models.vae import VAE
 

@@ -42,7 +42,7 @@ class Exam:
     def __init__(self, recipe: Any, runs: Path) -> None:
         from qi2.core.rng import key
         from qi2.evaluation.generate import encode_suite
-        from qi2.evaluation.suites import edit_suite, t2i_suite
+        from qi2.evaluation.suites.world import edit_suite, t2i_suite
         from qi2.models.condition import ConditionEncoder
         from qi2.models.vae import VAE
 

@@ -16,7 +16,7 @@ from qi2.core.reporter import FileReporter
 from qi2.data.world.render import render
 from qi2.evaluation.bootstrap import Bootstrap, Figure
 from qi2.evaluation.config import EvaluateConfig
-from qi2.evaluation.suites import edit_suite, t2i_suite
+from qi2.evaluation.suites.world import edit_suite, t2i_suite
 
 SKILL = {
     "pretrain": 0.4,

@@ -19,7 +19,7 @@ from qi2.evaluation.generate import Drawing, draw, encode_suite
 from qi2.evaluation.models import chain_contenders, contenders
 from qi2.evaluation.report import build_report
 from qi2.evaluation.score import judge_edits, judge_t2i
-from qi2.evaluation.suites import edit_suite, t2i_suite
+from qi2.evaluation.suites.world import edit_suite, t2i_suite
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE

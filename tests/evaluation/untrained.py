@@ -12,7 +12,7 @@ from qi2.data.world.captions import structured_caption
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.evaluation.config import EvaluateConfig
-from qi2.evaluation.suites import edit_suite, t2i_suite
+from qi2.evaluation.suites.world import edit_suite, t2i_suite
 from qi2.models.config import MMDiTConfig, SamplerConfig
 from qi2.models.mmdit import MMDiT
 from qi2.models.pixels import to_tensor

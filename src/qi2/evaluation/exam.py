@@ -15,7 +15,7 @@ from qi2.evaluation.generate import Drawing, draw, encode_suite
 from qi2.evaluation.models import Contender
 from qi2.evaluation.reconstruct import judge_vae, photo_set, reconstruct, world_set
 from qi2.evaluation.samples import Samples
-from qi2.evaluation.suites import EditItem, Prompt, edit_suite, fingerprint, t2i_suite
+from qi2.evaluation.suites.world import EditItem, Prompt, edit_suite, fingerprint, t2i_suite
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE

@@ -20,7 +20,7 @@ from qi2.evaluation.fidelity import psnr, ssim
 from qi2.evaluation.grids import Cell
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.score import column, judge_t2i
-from qi2.evaluation.suites import T2IItem, vae_suite
+from qi2.evaluation.suites.world import T2IItem, vae_suite
 from qi2.models.pixels import to_images, to_tensor
 from qi2.models.vae import VAE, over_white
 

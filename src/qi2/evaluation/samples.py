@@ -9,7 +9,7 @@ from qi2.core.reporter import Reporter
 from qi2.evaluation.grids import Cell, grid
 from qi2.evaluation.models import CHAIN, LABELS
 from qi2.evaluation.score import Verdict
-from qi2.evaluation.suites import EditItem, Prompt
+from qi2.evaluation.suites.world import EditItem, Prompt
 
 
 class Samples:

@@ -9,7 +9,7 @@ from PIL import Image
 from qi2.data.world.checker import check, check_edit
 from qi2.evaluation.bootstrap import Bootstrap, Figure
 from qi2.evaluation.models import CHAIN, STUDENT
-from qi2.evaluation.suites import EditItem, T2IItem
+from qi2.evaluation.suites.world import EditItem, T2IItem
 
 Verdict = dict[str, Any]  # attribute -> bool; for edits also kept_mae -> float
 Figures = dict[str, Figure]

@@ -19,7 +19,7 @@ from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.exam import Exam
 from qi2.evaluation.reconstruct import heldout_images, judge_vae, photo_set
 from qi2.evaluation.score import Verdict, column
-from qi2.evaluation.suites import EditItem, Prompt
+from qi2.evaluation.suites.world import EditItem, Prompt
 
 
 class UserExam(Exam):

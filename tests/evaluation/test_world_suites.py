@@ -6,7 +6,7 @@ import numpy as np
 
 from qi2.data.world.split import is_heldout
 from qi2.evaluation.config import EvaluateConfig
-from qi2.evaluation.suites import edit_suite, fingerprint, t2i_suite, vae_suite
+from qi2.evaluation.suites.world import edit_suite, fingerprint, t2i_suite, vae_suite
 
 SMALL = EvaluateConfig(prompts_per_kind=12, edits_per_kind=4, vae_world=17, size=64)
 

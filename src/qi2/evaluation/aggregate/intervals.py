@@ -1,0 +1,49 @@
+"""Intervals of a suite's figures: its prompts drawn again within their categories, because a suite fixes how many prompts each category has.
+
+Of n prompts of a category n - 1 are drawn, each with weight n / (n - 1), so that the draws spread as the mean of n does (Rao and Wu, 1988; plain draws
+spread by sqrt((n - 1) / n) of it, which small categories feel). Where nothing varies, drawing says nothing: right-or-wrong figures take the Wilson interval.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qi2.core.rng import numpy_rng
+from qi2.evaluation.aggregate.base import Numbers, Table
+from qi2.evaluation.bootstrap import LEVEL, Figure, proportion
+
+
+def figures(table: Table, combine: Callable[[Table], Numbers], seed: int, resamples: int) -> dict[str, Figure]:
+    """Every figure of ``combine`` with its 95 % interval over prompts; figures of no prompt are left out."""
+    values, n = combine(table), len(table.categories)
+    draws: dict[str, list[float]] = {name: [] for name in values}
+    lines, weights = _draws(table.categories, seed, resamples)
+    for chosen in lines:
+        for name, value in combine(table.take(chosen, weights)).items():
+            draws[name].append(value)
+    return {name: _figure(value, np.array(draws[name]), _count(table, name, n)) for name, value in values.items() if not np.isnan(value)}
+
+
+def _draws(categories: NDArray[np.str_], seed: int, resamples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Lines (resamples, drawn) and their weights (drawn,); every category has its own stream, so that adding one changes no other's draws."""
+    lines, weights = [], []
+    for name in np.unique(categories):
+        members = np.flatnonzero(categories == name)
+        drawn = max(1, len(members) - 1)
+        lines.append(members[numpy_rng(seed, f"suite-bootstrap/{name}", len(members)).integers(0, len(members), (resamples, drawn))])
+        weights.append(np.full(drawn, len(members) / drawn))
+    return np.concatenate(lines, axis=1), np.concatenate(weights)
+
+
+def _count(table: Table, name: str, n: int) -> int:
+    """The prompts that a figure rests on."""
+    return int((table.categories == name.removeprefix("by_category/")).sum()) if name.startswith("by_category/") else n
+
+
+def _figure(value: float, draws: NDArray[np.float64], n: int) -> Figure:
+    known = draws[~np.isnan(draws)]
+    if value in (0.0, 1.0) and np.all(known == value):
+        return proportion(value, n)
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Figure(value, min(float(low), value), max(float(high), value), n)

@@ -1,0 +1,56 @@
+"""Intervals of suites: their stated coverage in simulation, and what they rest on."""
+
+import numpy as np
+import pytest
+
+from qi2.evaluation.aggregate.base import Numbers, Table, per_category
+from qi2.evaluation.aggregate.intervals import figures
+from qi2.evaluation.aggregate.registry import AGGREGATORS
+
+
+def macro(table: Table) -> Numbers:
+    return per_category(table, {})
+
+
+def simulated(rng: np.random.Generator, rates: list[float], prompts: int, pictures: int, spread: float) -> Table:
+    """Prompts of unequal difficulty, each with right-or-wrong pictures; the mean of every category is its rate."""
+    lines, categories = [], []
+    for number, rate in enumerate(rates):
+        for own in rng.beta(rate * spread, (1 - rate) * spread, prompts):
+            lines.append([{"score": float(right)} for right in rng.random(pictures) < own])
+            categories.append(f"task{number}")
+    return Table.of(categories, lines)
+
+
+def test_a_score_over_tasks_lies_in_its_interval_as_often_as_stated() -> None:
+    """2-sided 95 %: of 200 simulated suites 190 +- 9 (three standard deviations) should cover, and the sides should share what is left."""
+    rng, rates, covered, low, high = np.random.default_rng(0), [0.95, 0.7, 0.4], 0, 0, 0
+    for seed in range(200):
+        found = figures(simulated(rng, rates, 20, 4, 2.0), macro, seed, 150)["score"]
+        low, high, covered = low + (found.high < np.mean(rates)), high + (found.low > np.mean(rates)), covered + (found.low <= np.mean(rates) <= found.high)
+    assert covered == pytest.approx(190, abs=9), (covered, low, high)
+    assert max(low, high) <= 12
+
+
+def test_weights_keep_a_mean_over_unequal_categories_in_the_middle_of_its_draws() -> None:
+    """Drawing n - 1 of each category without weights would pull the mean towards the large one."""
+    rng = np.random.default_rng(1)
+    categories = ["few"] * 2 + ["many"] * 40
+    lines = [[{"score": 10.0 + rng.normal()}] for _ in range(2)] + [[{"score": rng.normal()}] for _ in range(40)]
+    found = figures(Table.of(categories, lines), lambda table: AGGREGATORS["text"].combine(table, {}), 0, 2000)["score"]
+    assert (found.low + found.high) / 2 == pytest.approx(found.value, abs=0.05)
+
+
+def test_all_right_is_not_certain() -> None:
+    found = figures(Table.of(["a"] * 10, [[{"score": 1.0}]] * 10), macro, 0, 100)
+    assert (found["score"].value, found["score"].high) == (1.0, 1.0)
+    assert found["score"].low == pytest.approx(0.722, abs=0.001)  # Wilson: 10 / (10 + 1.96^2)
+    assert found["by_category/a"].n == 10
+
+
+def test_the_same_table_gives_the_same_interval_and_a_new_category_moves_no_other() -> None:
+    rng = np.random.default_rng(2)
+    one = Table.of(["a"] * 12, [[{"score": float(x)}] for x in rng.random(12)])
+    more = Table.of(["a"] * 12 + ["b"] * 5, [[{"score": float(x)}] for x in (*one.columns["score"], *rng.random(5))])
+    assert figures(one, macro, 3, 50) == figures(one, macro, 3, 50)
+    assert figures(one, macro, 3, 50)["by_category/a"] == figures(more, macro, 3, 50)["by_category/a"]
