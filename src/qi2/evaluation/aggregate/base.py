@@ -15,15 +15,19 @@ from qi2.evaluation.suites.row import Row
 
 Answer = Mapping[str, Any]
 Options = Mapping[str, Any]
-Numbers = dict[str, float]
+Numbers = dict[str, Any]
+"""Figures by name: numbers, or arrays of them where `Table` holds draws."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One line per prompt: its category, its weight, and columns of shape (prompts,), NaN where a number does not apply to a prompt."""
+    """One line per prompt: its category, its weight, and columns, NaN where a number does not apply to a prompt.
+
+    Columns are of shape (prompts,), or (draws, prompts) where prompts are drawn again for an interval; figures then are of shape (draws,).
+    """
 
     categories: NDArray[np.str_]
-    weights: NDArray[np.float64]  # 1, except where prompts are drawn again for an interval
+    weights: NDArray[np.float64]  # 1 as measured
     columns: dict[str, NDArray[np.float64]]
 
     @staticmethod
@@ -34,27 +38,28 @@ class Table:
         return Table(np.array(categories, dtype=np.str_), np.ones(len(lines)), columns)
 
     def take(self, lines: NDArray[np.int64], weights: NDArray[np.float64]) -> "Table":
-        """The table of some of its lines, which may repeat, with other weights."""
-        return Table(self.categories[lines], weights, {name: values[lines] for name, values in self.columns.items()})
+        """Draws of the table's lines, of shape (draws, drawn); each place has the same category in every draw, and its weight (drawn,)."""
+        return Table(self.categories[lines[0]], weights, {name: values[lines] for name, values in self.columns.items()})
 
-    def mean(self, column: str, category: str | None = None) -> float:
-        """Mean over all prompts, or those of a category, to which the number applies."""
-        values = self.columns[column]
-        chosen = ~np.isnan(values) if category is None else ~np.isnan(values) & (self.categories == category)
-        weights = self.weights[chosen]
-        return float((weights * values[chosen]).sum() / weights.sum()) if len(weights) else float("nan")
+    def mean(self, column: str, category: str | None = None) -> Any:
+        """Mean over all prompts, or those of a category, to which the number applies; NaN where it applies to none."""
+        chosen = slice(None) if category is None else self.categories == category
+        values = self.columns[column][..., chosen]
+        weights = np.where(np.isnan(values), 0.0, self.weights[chosen])
+        with np.errstate(invalid="ignore"):
+            return (weights * np.nan_to_num(values)).sum(-1) / weights.sum(-1)
 
-    def total(self, column: str) -> float:
+    def total(self, column: str) -> Any:
         """Sum over the prompts to which the number applies."""
-        return float(np.nansum(self.weights * self.columns[column]))
+        return (self.weights * np.nan_to_num(self.columns[column])).sum(-1)
 
     def by_category(self, column: str) -> Numbers:
         """{``by_category/NAME``: mean}, in order of the names."""
         return {f"by_category/{name}": self.mean(column, str(name)) for name in np.unique(self.categories)}
 
-    def macro(self, column: str) -> float:
+    def macro(self, column: str) -> Any:
         """Mean of the categories' means: every category counts the same, however many prompts it has."""
-        return float(np.mean(list(self.by_category(column).values())))
+        return np.mean(list(self.by_category(column).values()), axis=0)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,6 +4,8 @@ ED is the mean edit distance in characters, CR the share of pictures without any
 were read; all three over the whole suite, so that one long text counts for more. M is 100, or 50 for Chinese. Rows as in `text`.
 """
 
+import numpy as np
+
 from qi2.evaluation.aggregate.base import Aggregator, Answer, Numbers, Options, Table
 from qi2.evaluation.aggregate.strings import edit_distance, normalise, shared, words
 from qi2.evaluation.aggregate.text import check, language, target
@@ -25,7 +27,7 @@ def combine(table: Table, options: Options) -> Numbers:
     """``score`` and its three parts."""
     distance, complete, most = table.mean("distance"), table.mean("complete"), table.mean("most")
     accuracy = table.total("read") / table.total("asked")
-    score = 1 - min(most, distance) * (1 - complete) * (1 - accuracy) / most
+    score = 1 - np.minimum(most, distance) * (1 - complete) * (1 - accuracy) / most
     return {"score": score, "edit_distance": distance, "completion": complete, "word_accuracy": accuracy}
 
 
