@@ -1,0 +1,54 @@
+"""Which scorer a suite's protocol gets: a local one by name, a served model by URL, or a model's folder."""
+
+from qi2.core.errors import QI2Error
+from qi2.evaluation.aggregate.registry import CRITERIA
+from qi2.evaluation.scorers.base import Scorer
+from qi2.evaluation.suites.suite import Suite
+
+LOCAL = {"world": ("detector", "ocr"), "rapidocr": ("ocr",)}
+GIVE = "write --scorer {0}=URL#MODEL for a served model, or --scorer {0}=FOLDER for one of transformers"
+
+
+def open_scorer(suite: Suite, named: str = "", device: str = "cpu") -> Scorer:
+    """``named`` is ``world``, ``rapidocr``, ``URL#MODEL`` or a model's folder; by default the suite's own local scorer.
+
+    Raises QI2Error where there is none, or it does not speak the suite's protocol.
+    """
+    protocol, named = suite.config.scorer, named or suite.config.local
+    if not named:
+        raise QI2Error(f"suite {suite.name} needs a {protocol} and has no local one; {GIVE.format(protocol)}")
+    if named in LOCAL:
+        if protocol not in LOCAL[named]:
+            raise QI2Error(f"{named} is no {protocol}, which suite {suite.name} needs; {GIVE.format(protocol)}")
+        return _local(named, protocol)
+    if protocol == "similarity":
+        from qi2.evaluation.scorers.local import ClipSimilarity
+
+        return ClipSimilarity(named, device)
+    return _vlm(named, suite, device)
+
+
+def _local(named: str, protocol: str) -> Scorer:
+    if named == "rapidocr":
+        from qi2.evaluation.scorers.rapidocr import RapidReader
+
+        return RapidReader()
+    from qi2.evaluation.scorers.world import WorldDetector, WorldReader
+
+    return WorldDetector() if protocol == "detector" else WorldReader()
+
+
+def _vlm(named: str, suite: Suite, device: str) -> Scorer:
+    from qi2.evaluation.scorers.vlm import VLM, VLMScorer
+
+    vlm: VLM
+    if named.startswith(("http://", "https://")):
+        from qi2.evaluation.scorers.served import ServedVLM
+
+        url, _, model = named.partition("#")
+        vlm = ServedVLM(url, model)
+    else:
+        from qi2.evaluation.scorers.local import LocalVLM
+
+        vlm = LocalVLM(named, device)
+    return VLMScorer(vlm, suite.config.scorer, CRITERIA.get(suite.config.aggregate))
