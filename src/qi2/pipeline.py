@@ -31,7 +31,7 @@ from qi2.models.vae import VAE
 STUDENT = "distill"
 LINE = ("distill", "rlhf", "sft", "continual", "pretrain")
 MOST_REFERENCES = 10  # of one edit, as the published model was trained
-BATCH = 4  # pictures that go through the networks together
+BATCH = 4
 
 Size = int | tuple[int, int]
 """Pixels of a square's side, or width and height; multiples of 32."""
@@ -55,6 +55,7 @@ class Pipeline:
     sampler: SamplerConfig
     size: int  # pixels of the side that the model was last trained at
     few: bool = False  # whether it is a distilled student, sampled in few steps without guidance
+    batch: int = BATCH  # pictures that go through the networks together; a picture does not depend on it beyond rounding
 
     @staticmethod
     def load(folder: str | Path | None = None, stage: str | None = None, device: str = "cpu", dtype: str = "", lora: str | Path = "") -> "Pipeline":
@@ -134,9 +135,9 @@ class Pipeline:
     ) -> list[Image.Image]:
         schedule = self.sampler.few(steps) if self.few else self.sampler.schedule(steps)
         images: list[Image.Image] = []
-        with Progress("draw", -(-len(prompts) // BATCH) * schedule.steps, "step") as progress:
-            for start in range(0, len(prompts), BATCH):
-                part = slice(start, start + BATCH)
+        with Progress("draw", -(-len(prompts) // self.batch) * schedule.steps, "step") as progress:
+            for start in range(0, len(prompts), self.batch):
+                part = slice(start, start + self.batch)
                 latents = [[self._encode(image) for image in group] for group in references[part]]
                 velocity = self._guided(prompts[part], references[part], latents, 1.0 if self.few else guidance, negative)
                 clean = sample(velocity, [x.to(self.model.proj_out.weight.device) for x in noise[part]], schedule, progress.update)

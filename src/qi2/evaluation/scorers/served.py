@@ -25,7 +25,9 @@ AGAIN = (408, 409, 425, 429)  # and all of 500 and above
 
 
 class ServedVLM:
-    """``url`` up to and without ``/chat/completions``, e.g. ``http://127.0.0.1:8000/v1``; ``model`` as the server calls it."""
+    """``url`` is what stands before ``/chat/completions``, e.g. ``http://127.0.0.1:8000/v1``; ``model`` as the server calls it."""
+
+    parallel = 8  # questions at a time
 
     def __init__(self, url: str, model: str, pause: float = PAUSE_S, timeout: float = TIMEOUT_S) -> None:
         if not model:

@@ -45,6 +45,7 @@ class VLMScorer:
         self.vlm, self.criteria = vlm, criteria or {}
         self._answer: Callable[[Image.Image, Row], Answer | None] = getattr(self, f"_{protocol}")
         asked = hashlib.sha256(json.dumps([READ, QUESTION, DETECT, JUDGE, EDITED, DRAWN, self.criteria]).encode()).hexdigest()[:16]
+        self.parallel = int(getattr(vlm, "parallel", 1))  # rows at a time
         self.name, self.identity = vlm.name, f"{vlm.identity} {protocol} {asked}"
 
     def answer(self, pictures: Sequence[Image.Image], row: Row) -> list[Answer | None]:

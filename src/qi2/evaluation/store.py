@@ -1,0 +1,157 @@
+"""Pictures and answers that are made once: a picture per model, prompt, noise and setting, an answer per picture, row and scorer.
+
+``pictures/ab/HASH.png`` holds every picture under the hash of its bytes; ``index.sqlite`` says which key has which picture, what it took to draw, and what
+scorers answered on it. A picture is written as a whole before the index names it, so a kill at any time loses at most what was not yet indexed; what is
+read is checked against its hash, and a damaged picture counts as missing, to be drawn again. Several processes may share a store.
+"""
+
+import hashlib
+import io
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from qi2.core.errors import QI2Error
+from qi2.core.publish import file_sha256, write_file
+
+TABLES = """
+create table if not exists pictures (key text primary key, picture text not null, facts text not null, seconds real not null, made real not null);
+create table if not exists answers (key text primary key, picture text not null, answer text not null);
+create table if not exists files (path text primary key, size integer not null, changed integer not null, hash text not null);
+"""
+PATIENCE_S = 60.0  # for another process that writes
+QUESTIONED = 500  # keys per query
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """The hash of all that decides a picture (or an answer)."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Store:
+    """A folder of pictures and answers; made where there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
+        self.index = sqlite3.connect(self.folder / "index.sqlite", timeout=PATIENCE_S, isolation_level=None)
+        try:
+            self.index.execute("pragma journal_mode=wal")
+            self.index.executescript(TABLES)
+        except sqlite3.DatabaseError as error:
+            raise QI2Error(f"{self.folder / 'index.sqlite'} is damaged ({error}); remove it: pictures will be drawn again") from error
+
+    def close(self) -> None:
+        """Close the index."""
+        self.index.close()
+
+    def path(self, picture: str) -> Path:
+        """Where a picture of a hash is."""
+        return self.folder / "pictures" / picture[:2] / f"{picture}.png"
+
+    def find(self, keys: Sequence[str]) -> dict[str, str]:
+        """{key: picture's hash} of the keys whose picture is there and whole."""
+        found: dict[str, str] = {}
+        for start in range(0, len(keys), QUESTIONED):
+            part = keys[start : start + QUESTIONED]
+            found |= dict(self.index.execute(f"select key, picture from pictures where key in ({','.join('?' * len(part))})", part).fetchall())
+        whole = {picture for picture in set(found.values()) if self._whole(picture)}
+        return {name: picture for name, picture in found.items() if picture in whole}
+
+    def _whole(self, picture: str) -> bool:
+        try:
+            return file_sha256(self.path(picture)) == picture
+        except OSError:
+            return False
+
+    def read(self, picture: str) -> Image.Image:
+        """A picture that `find` named; raises QI2Error where it has been damaged since."""
+        try:
+            data = self.path(picture).read_bytes()
+        except OSError as error:
+            raise QI2Error(f"{self.path(picture)} has gone ({error}); give the same command again, and it is drawn again") from error
+        if hashlib.sha256(data).hexdigest() != picture:
+            raise QI2Error(f"{self.path(picture)} is damaged; give the same command again, and it is drawn again")
+        return Image.open(io.BytesIO(data))
+
+    def add(self, facts: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image], seconds: float) -> list[str]:
+        """Keep pictures under the hashes of their facts; ``seconds``: what all of them took. Returns their hashes."""
+        hashes = [self._write(picture) for picture in pictures]
+        each, now = seconds / max(len(pictures), 1), time.time()
+        rows = [(key_of(fact), name, json.dumps(fact, sort_keys=True), each, now) for fact, name in zip(facts, hashes, strict=True)]
+        self._insert("insert or replace into pictures values (?, ?, ?, ?, ?)", rows)
+        return hashes
+
+    def _write(self, picture: Image.Image) -> str:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", compress_level=1)  # a third of the default's time, a tenth more bytes
+        data = buffer.getvalue()
+        name = hashlib.sha256(data).hexdigest()
+        if not self._whole(name):
+            self.path(name).parent.mkdir(exist_ok=True)
+            write_file(self.path(name), data)
+        return name
+
+    def answers(self, keys: Sequence[str]) -> dict[str, Any]:
+        """{key: answer} of the keys that were answered before."""
+        found: dict[str, Any] = {}
+        for start in range(0, len(keys), QUESTIONED):
+            part = keys[start : start + QUESTIONED]
+            rows = self.index.execute(f"select key, answer from answers where key in ({','.join('?' * len(part))})", part)
+            found |= {name: json.loads(answer) for name, answer in rows}
+        return found
+
+    def keep_answers(self, given: Iterable[tuple[str, str, Any]]) -> None:
+        """Keep (key, picture's hash, answer)."""
+        self._insert("insert or replace into answers values (?, ?, ?)", [(name, picture, json.dumps(answer)) for name, picture, answer in given])
+
+    def seconds(self, keys: Sequence[str]) -> float:
+        """What the pictures of the keys took when they were drawn, drawn now or before."""
+        total = 0.0
+        for start in range(0, len(keys), QUESTIONED):
+            part = keys[start : start + QUESTIONED]
+            total += self.index.execute(f"select total(seconds) from pictures where key in ({','.join('?' * len(part))})", part).fetchone()[0]
+        return total
+
+    def file_hash(self, path: Path) -> str:
+        """SHA-256 of a file, remembered while its size and time of change stay: weights are large."""
+        path = Path(path).resolve()
+        state = path.stat()
+        known = self.index.execute(
+            "select hash from files where path = ? and size = ? and changed = ?", (str(path), state.st_size, state.st_mtime_ns)
+        ).fetchone()
+        if known:
+            return str(known[0])
+        found = file_sha256(path)
+        self._insert("insert or replace into files values (?, ?, ?, ?)", [(str(path), state.st_size, state.st_mtime_ns, found)])
+        return found
+
+    def models(self) -> list[tuple[str, int, float]]:
+        """(model's name and setting, pictures, seconds) of all that was drawn, by name: throughput and cost per model."""
+        grouped: dict[str, tuple[int, float]] = {}
+        for facts, seconds in self.index.execute("select facts, seconds from pictures"):
+            values = json.loads(facts)
+            name = f"{values.get('name', '?')} {values.get('model', '?')[:12]}"
+            count, total = grouped.get(name, (0, 0.0))
+            grouped[name] = (count + 1, total + seconds)
+        return [(name, *grouped[name]) for name in sorted(grouped)]
+
+    def garbage(self) -> list[Path]:
+        """Files that the index does not name: pictures of a run that was killed before they were indexed, and half-written ones."""
+        named = {row[0] for row in self.index.execute("select picture from pictures")}
+        return [path for path in sorted((self.folder / "pictures").rglob("*")) if path.is_file() and not (path.suffix == ".png" and path.stem in named)]
+
+    def _insert(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        try:
+            self.index.execute("begin immediate")
+            self.index.executemany(statement, rows)
+            self.index.execute("commit")
+        except sqlite3.OperationalError as error:
+            if self.index.in_transaction:
+                self.index.execute("rollback")
+            raise QI2Error(f"{self.folder / 'index.sqlite'} could not be written ({error}); free some space, or wait for the other process") from error
