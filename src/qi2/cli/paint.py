@@ -25,7 +25,7 @@ class PipelinePainter:
         folder = Path(folder) if folder else find_champion()
         if not read_recipe(folder):
             raise QI2Error(
-                f"{folder} has no recipe.yaml, and here is no conf/resolved/{folder.name}.yaml: its sampler and size are unknown; go to the folder it was trained in"
+                f"{folder} has no recipe.yaml, and there is no conf/resolved/{folder.name}.yaml: how to sample it is unknown; go where it was trained"
             )
         self.pipe = Pipeline.load(folder, stage or None, device, dtype, lora)
         self.pipe.batch = self.batch = batch

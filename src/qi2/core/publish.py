@@ -106,8 +106,10 @@ def _write_manifest(folder: Path) -> None:
     _sync(folder)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, flush: bool = True) -> None:
     """Write one file as a whole or not at all: beside its place, flushed to disk, then renamed. Several processes may write the same one.
+
+    Without ``flush`` a power cut may tear it; for files that are checked by their hash when they are read.
 
     Raises QI2Error when the disk is full or the place cannot be written; what was there before stays.
     """
@@ -115,12 +117,14 @@ def write_file(path: Path, data: bytes) -> None:
     with _explained(path):
         try:
             staging.write_bytes(data)
-            _sync(staging)
+            if flush:
+                _sync(staging)
             staging.replace(path)
         except BaseException:
             staging.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        if flush:
+            _sync(path.parent)
 
 
 @contextmanager

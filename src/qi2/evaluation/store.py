@@ -2,14 +2,13 @@
 
 ``pictures/ab/HASH.png`` holds every picture under the hash of its bytes; ``index.sqlite`` says which key has which picture, what it took to draw, and what
 scorers answered on it. A picture is written as a whole before the index names it, so a kill at any time loses at most what was not yet indexed; what is
-read is checked against its hash, and a damaged picture counts as missing, to be drawn again. Several processes may share a store.
+read is checked against its hash, and a damaged picture (a power cut may tear one) counts as missing, to be drawn again. Several processes may share a store.
 """
 
 import hashlib
 import io
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import file_sha256, write_file
 
 TABLES = """
-create table if not exists pictures (key text primary key, picture text not null, facts text not null, seconds real not null, made real not null);
+create table if not exists pictures (key text primary key, picture text not null, model text not null, facts text not null, seconds real not null);
 create table if not exists answers (key text primary key, picture text not null, answer text not null);
 create table if not exists files (path text primary key, size integer not null, changed integer not null, hash text not null);
 """
@@ -79,11 +78,11 @@ class Store:
             raise QI2Error(f"{self.path(picture)} is damaged; give the same command again, and it is drawn again")
         return Image.open(io.BytesIO(data))
 
-    def add(self, facts: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image], seconds: float) -> list[str]:
-        """Keep pictures under the hashes of their facts; ``seconds``: what all of them took. Returns their hashes."""
+    def add(self, model: str, facts: Sequence[Mapping[str, Any]], pictures: Sequence[Image.Image], seconds: float) -> list[str]:
+        """Keep pictures under the hashes of their facts; ``model`` is for people, ``seconds``: what all of them took. Returns the pictures' hashes."""
         hashes = [self._write(picture) for picture in pictures]
-        each, now = seconds / max(len(pictures), 1), time.time()
-        rows = [(key_of(fact), name, json.dumps(fact, sort_keys=True), each, now) for fact, name in zip(facts, hashes, strict=True)]
+        each = seconds / max(len(pictures), 1)
+        rows = [(key_of(fact), name, model, json.dumps(fact, sort_keys=True), each) for fact, name in zip(facts, hashes, strict=True)]
         self._insert("insert or replace into pictures values (?, ?, ?, ?, ?)", rows)
         return hashes
 
@@ -94,7 +93,7 @@ class Store:
         name = hashlib.sha256(data).hexdigest()
         if not self._whole(name):
             self.path(name).parent.mkdir(exist_ok=True)
-            write_file(self.path(name), data)
+            write_file(self.path(name), data, flush=False)
         return name
 
     def answers(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -132,14 +131,8 @@ class Store:
         return found
 
     def models(self) -> list[tuple[str, int, float]]:
-        """(model's name and setting, pictures, seconds) of all that was drawn, by name: throughput and cost per model."""
-        grouped: dict[str, tuple[int, float]] = {}
-        for facts, seconds in self.index.execute("select facts, seconds from pictures"):
-            values = json.loads(facts)
-            name = f"{values.get('name', '?')} {values.get('model', '?')[:12]}"
-            count, total = grouped.get(name, (0, 0.0))
-            grouped[name] = (count + 1, total + seconds)
-        return [(name, *grouped[name]) for name in sorted(grouped)]
+        """(model, pictures, seconds) of all that was drawn, by name: throughput and cost per model."""
+        return self.index.execute("select model, count(*), total(seconds) from pictures group by model order by model").fetchall()
 
     def garbage(self) -> list[Path]:
         """Files that the index does not name: pictures of a run that was killed before they were indexed, and half-written ones."""

@@ -16,10 +16,10 @@ def open_scorer(suite: Suite, named: str = "", device: str = "cpu") -> Scorer:
     """
     protocol, named = suite.config.scorer, named or suite.config.local
     if not named:
-        raise QI2Error(f"suite {suite.name} needs a {protocol} and has no local one; {GIVE.format(protocol)}")
+        raise QI2Error(f"suite {suite.name} needs a scorer of protocol {protocol} and has no local one; {GIVE.format(protocol)}")
     if named in LOCAL:
         if protocol not in LOCAL[named]:
-            raise QI2Error(f"{named} is no {protocol}, which suite {suite.name} needs; {GIVE.format(protocol)}")
+            raise QI2Error(f"{named} does not speak the protocol {protocol} of suite {suite.name}; {GIVE.format(protocol)}")
         return _local(named, protocol)
     if protocol == "similarity":
         from qi2.evaluation.scorers.local import ClipSimilarity

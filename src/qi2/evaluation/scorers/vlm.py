@@ -85,7 +85,7 @@ def parse_scores(reply: str, criteria: Mapping[str, tuple[int, int]]) -> Answer 
     found = _json(reply, "{", "}")
     if not isinstance(found, dict):
         return None
-    scores = {name: found.get(name) for name in criteria}
+    scores: dict[str, Any] = {name: found.get(name) for name in criteria}
     fits = all(_is_number(scores[name]) and low <= scores[name] <= high for name, (low, high) in criteria.items())
     return {"scores": scores} if fits else None
 

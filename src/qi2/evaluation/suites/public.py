@@ -46,7 +46,7 @@ def import_suite(kind: str, path: Path, out: Path) -> Suite:
     out.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_file(out / f"{name}.jsonl", lines.encode())
-    values = {"name": name, **public.suite, "prompts": f"{name}.jsonl"}
+    values: Line = {"name": name} | public.suite | {"prompts": f"{name}.jsonl"}
     write_file(out / f"{name}.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
     return load_suite(out / f"{name}.yaml")
 

@@ -101,7 +101,7 @@ def plan(painter: Painter, suite: Suite, seed: int) -> list[Job]:
     """Every picture of a suite, prompt by prompt."""
     size, jobs = suite.config.size or painter.size, []
     for row in suite.rows:
-        facts = {**painter.facts, "name": painter.name, "prompt": row.prompt, "references": [file_sha256(path) for path in row.references], "size": size}
+        facts = {**painter.facts, "prompt": row.prompt, "references": [file_sha256(path) for path in row.references], "size": size}
         for number in range(suite.config.images):
             noise = key(seed, f"evaluate/suites/{row.prompt}", number)
             jobs.append(Job(row, noise, {**facts, "noise": noise}))
@@ -118,7 +118,7 @@ def draw(painter: Painter, jobs: Sequence[Job], store: Store) -> Drawn:
             references = [[Image.open(path) for path in job.row.references] for job in part]
             pictures = painter.draw([job.row.prompt for job in part], references, [job.seed for job in part], int(part[0].facts["size"]))
             took = time.monotonic() - started
-            found |= dict(zip((job.key for job in part), store.add([job.facts for job in part], pictures, took), strict=True))
+            found |= dict(zip((job.key for job in part), store.add(painter.name, [job.facts for job in part], pictures, took), strict=True))
             seconds += time.monotonic() - started
             progress.update(len(part))
     return Drawn([found[job.key] for job in jobs], len(missing), seconds, store.seconds([job.key for job in jobs]))

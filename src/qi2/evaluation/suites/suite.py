@@ -99,7 +99,7 @@ def _check_config(config: SuiteConfig, path: Path) -> None:
         raise QI2Error(f"{path}: aggregate is {config.aggregate!r}; choose {', '.join(sorted(AGGREGATORS))}")
     wanted = AGGREGATORS[config.aggregate].scorer
     if config.scorer != wanted:
-        raise QI2Error(f"{path}: scorer is {config.scorer!r}, but aggregate {config.aggregate} reads a {wanted}; write scorer: {wanted}")
+        raise QI2Error(f"{path}: scorer is {config.scorer!r}, but aggregate {config.aggregate} reads {wanted}; write scorer: {wanted}")
     if config.images < 1 or config.size < 0:
         raise QI2Error(f"{path}: images is {config.images} and size {config.size}; a prompt takes one picture or more, of no negative size")
 
