@@ -10,9 +10,9 @@ UNSPACED = ("zh", "ja", "th", "lo", "km", "my")  # languages that put no spaces 
 
 
 def normalise(text: str) -> str:
-    """Compatible forms made one (NFKC), without case and punctuation, single spaces. Ours: benchmarks differ and say little."""
-    kept = (" " if unicodedata.category(letter)[0] in "PZC" else letter for letter in unicodedata.normalize("NFKC", text).casefold())
-    return " ".join("".join(kept).split())
+    """Letters, marks and digits alone, without case, single spaces, compatible forms made one (NFKC): what LongText-Bench does, for all scripts."""
+    letters = ((letter, unicodedata.category(letter)[0]) for letter in unicodedata.normalize("NFKC", text).casefold())
+    return " ".join("".join(" " if kind in "ZC" else letter for letter, kind in letters if kind in "LMNZC").split())
 
 
 def words(text: str, language: str = "en") -> list[str]:

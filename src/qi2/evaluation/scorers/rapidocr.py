@@ -1,6 +1,7 @@
 """A real reader that comes with its models: RapidOCR (PP-OCR on onnxruntime, Apache-2.0), the extra ``ocr``. Needs no download.
 
-Its models read Latin scripts, Chinese and Japanese; what stands in others comes back as nothing or nonsense.
+Its models know the characters of Latin scripts (of Vietnamese in part), Chinese and Japanese; those of Cyrillic, Hangul, Arabic, Hebrew, Thai and
+Devanagari they do not, and what stands in them comes back as nothing or nonsense: name a served model for such texts.
 """
 
 from collections.abc import Sequence

@@ -54,7 +54,7 @@ def import_suite(kind: str, path: Path, out: Path) -> Suite:
 def _geneval(path: Path) -> list[Line]:
     rows = []
     for place, values in _jsonl(path, ("tag", "prompt", "include")):
-        kept = {key: values[key] for key in ("prompt", "include", "exclude") if key in values}
+        kept: Line = {key: values[key] for key in ("prompt", "include", "exclude") if key in values}
         rows.append({"id": f"{place:05d}", "category": values["tag"], **kept})
     return rows
 
