@@ -150,6 +150,23 @@ def test_a_judge_that_fails_once_leaves_one_picture_out_and_is_asked_for_it_agai
     assert second.figures["score"].value == 5.0  # and sqrt(4 x 3^2), each the mean of its type
 
 
+def test_a_server_that_refuses_is_not_asked_for_the_rest_and_what_it_answered_is_kept(tmp_path: Path) -> None:
+    from qi2.evaluation.scorers.served import ServedVLM
+
+    rows = "\n".join(f"  - {{prompt: picture {i}, questions: [{{id: 1, question: Is it {i}}}]}}" for i in range(40))
+    suite, store = suite_of(tmp_path, f"name: many\nscorer: vqa\naggregate: dpg\nprompts:\n{rows}\n"), Store(tmp_path / "store")
+    with serve(lambda text, images: "yes") as server:
+        scorer = VLMScorer(ServedVLM(server.url, "vlm", pause=0.01), "vqa")
+        scorer.parallel = 1
+        server.failures = [429, 401, *[401] * 100]
+        with pytest.raises(QI2Error, match="HTTP 401"):
+            evaluate_suite(Painter(batch=40), suite, scorer, store, resamples=10)
+        assert len(server.failures) >= 98
+        server.failures = []
+        assert evaluate_suite(Painter(batch=40), suite, scorer, store, resamples=10).drawn.drawn == 0
+        assert len(server.asked) == 40
+
+
 def test_no_answer_at_all_is_an_error(tmp_path: Path) -> None:
     class Silent:
         name = identity = "silent"

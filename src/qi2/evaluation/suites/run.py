@@ -137,12 +137,15 @@ def _answers(suite: Suite, scorer: Scorer, jobs: Sequence[Job], pictures: Sequen
         indices = list(group.values())
         return scorer.answer([store.read(pictures[i]) for i in indices], jobs[indices[0]].row)
 
-    asked = sum(map(len, groups.values()))
-    with Progress(f"score {suite.name}", asked, "picture", quiet=not asked) as progress, ThreadPoolExecutor(getattr(scorer, "parallel", 1)) as pool:
-        for group, answers in zip(groups.values(), pool.map(ask, groups.values()), strict=True):
-            known |= zip(group, answers, strict=True)
-            store.keep_answers((name, pictures[group[name]], answer) for name, answer in zip(group, answers, strict=True) if answer is not None)
-            progress.update(len(group))
+    asked, pool = sum(map(len, groups.values())), ThreadPoolExecutor(getattr(scorer, "parallel", 1))
+    try:
+        with Progress(f"score {suite.name}", asked, "picture", quiet=not asked) as progress:
+            for group, answers in zip(groups.values(), pool.map(ask, groups.values()), strict=True):
+                known |= zip(group, answers, strict=True)
+                store.keep_answers((name, pictures[group[name]], answer) for name, answer in zip(group, answers, strict=True) if answer is not None)
+                progress.update(len(group))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a server that has gone is not asked for the rest
     return [known[name] for name in keys], asked
 
 
