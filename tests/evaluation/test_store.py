@@ -48,6 +48,15 @@ def test_a_damaged_or_lost_picture_counts_as_missing_and_is_mended_by_drawing_ag
     assert store.find([name]) == {name: picture}
 
 
+def test_a_place_that_cannot_be_written_is_named_and_nothing_is_indexed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for prefix in range(256):
+        (tmp_path / "pictures" / f"{prefix:02x}").write_bytes(b"a file where a folder should be")
+    with pytest.raises(QI2Error, match="could not be written"):
+        store.add("sft", [facts(1)], [RED], 1.0)
+    assert store.find([key_of(facts(1))]) == {}
+
+
 def test_garbage_is_what_the_index_does_not_name(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (picture,) = store.add("sft", [facts(1)], [RED], 1.0)

@@ -106,10 +106,8 @@ def _write_manifest(folder: Path) -> None:
     _sync(folder)
 
 
-def write_file(path: Path, data: bytes, flush: bool = True) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Write one file as a whole or not at all: beside its place, flushed to disk, then renamed. Several processes may write the same one.
-
-    Without ``flush`` a power cut may tear it; for files that are checked by their hash when they are read.
 
     Raises QI2Error when the disk is full or the place cannot be written; what was there before stays.
     """
@@ -117,14 +115,12 @@ def write_file(path: Path, data: bytes, flush: bool = True) -> None:
     with _explained(path):
         try:
             staging.write_bytes(data)
-            if flush:
-                _sync(staging)
+            _sync(staging)
             staging.replace(path)
         except BaseException:
             staging.unlink(missing_ok=True)
             raise
-        if flush:
-            _sync(path.parent)
+        _sync(path.parent)
 
 
 @contextmanager
