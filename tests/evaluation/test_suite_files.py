@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.evaluation.scorers.registry import open_scorer
@@ -43,10 +44,19 @@ def test_the_version_is_the_content_and_not_the_words_about_it(tmp_path: Path) -
 
 def test_a_reference_image_is_part_of_the_version(tmp_path: Path) -> None:
     text = "name: e\ntask: edit\nscorer: judge\naggregate: gedit\nprompts: [{prompt: make it red, references: [a.png]}]\n"
-    (tmp_path / "a.png").write_bytes(b"one")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     first = load_suite(written(tmp_path, text)).hash
-    (tmp_path / "a.png").write_bytes(b"two")
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "a.png")
     assert load_suite(written(tmp_path, text)).hash != first
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(QI2Error, match=r"row 1: .*a\.png cannot be read as an image"):
+        load_suite(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("include", ["cup", "[cup]", "[{class: cup}]", "[{class: cup, count: 1, position: left}]", "7"])
+def test_a_clause_of_another_form_is_named_with_its_row(tmp_path: Path, include: str) -> None:
+    with pytest.raises(QI2Error, match=r"signs\.yaml, row 1: "):
+        load_suite(written(tmp_path, f"name: s\nscorer: detector\naggregate: geneval\nprompts: [{{prompt: a cup, include: {include}}}]\n"))
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ def test_the_command_evaluates_stages_on_suites_and_says_what_it_took(run: Path,
     assert "suite/shapes/geneval-protocol/world-checker/score/distill" in first
     results = json.loads((tmp_path / "first" / "results.json").read_text())["results"]
     assert [one["model"] for one in results] == ["sft", "distill"]
+    assert results[0]["setting"]["schedule"]["steps"] == 2 and results[0]["scorer"] == WorldDetector.identity
     assert results[0]["spent"]["usd"] == pytest.approx(results[0]["spent"]["seconds"] / 1000)
     assert torch.equal(state, torch.get_rng_state())
     assert main(["evaluate", "store", "--store", str(tmp_path / "store")]) == 0

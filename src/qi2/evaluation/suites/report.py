@@ -26,8 +26,10 @@ def facts(result: Result, price: float) -> dict[str, Any]:
     suite = {"name": config.name, "version": config.version, "hash": result.suite.hash, "prompts": len(result.suite.rows), "images": config.images}
     return {
         "model": result.model,
+        "setting": dict(result.setting),
         "suite": suite | {"task": config.task, "licence": config.licence, "source": config.source},
         "label": result.label,
+        "scorer": result.identity,
         "figures": {name: figure.to_json() for name, figure in result.figures.items()},
         "pictures": {"drawn": drawn.drawn, "reused": len(drawn.pictures) - drawn.drawn, "seconds": drawn.seconds, "per_s": rate(drawn.drawn, drawn.seconds)},
         "spent": {"seconds": drawn.spent_s, "usd": drawn.spent_s / 3600 * price},

@@ -62,11 +62,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Result:
-    """A model's figures on a suite, every prompt's numbers, and what it took."""
+    """A model's figures on a suite, every prompt's numbers, and what it took. ``setting`` and ``identity``: all that decided pictures and answers."""
 
     model: str
+    setting: Mapping[str, Any]
     suite: Suite
     scorer: str
+    identity: str  # of the scorer
     figures: dict[str, Figure]
     items: list[dict[str, Any]]
     drawn: Drawn
@@ -94,7 +96,7 @@ def evaluate_suite(painter: Painter, suite: Suite, scorer: Scorer, store: Store,
     table = Table.of([row.category for row in answered], [numbers[row.id] for row in answered])
     found = figures(table, lambda one: aggregator.combine(one, suite.config.options), seed, resamples)
     items = _items(suite, jobs, drawn.pictures, numbers)
-    return Result(painter.name, suite, scorer.name, found, items, drawn, asked, given.count(None), time.monotonic() - started)
+    return Result(painter.name, painter.facts, suite, scorer.name, scorer.identity, found, items, drawn, asked, given.count(None), time.monotonic() - started)
 
 
 def plan(painter: Painter, suite: Suite, seed: int) -> list[Job]:

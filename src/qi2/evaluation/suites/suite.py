@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from qi2.config import load
 from qi2.core.errors import QI2Error
@@ -134,14 +135,28 @@ def _row(values: Any, defaults: Mapping[str, Any], config: SuiteConfig, place: s
     references = tuple(_reference(name, folder, place) for name in merged.get("references", ()))
     truth = {key: value for key, value in merged.items() if key not in COMMON}
     row = Row(str(merged.get("id", number)), merged["prompt"], str(merged.get("category", "all")), references, truth)
-    if wrong := AGGREGATORS[config.aggregate].check(row):
+    if wrong := _wrong(row, config.aggregate):
         raise QI2Error(f"{place}: {wrong}")
     return row
+
+
+def _wrong(row: Row, aggregate: str) -> str:
+    """What is wrong with the row for its formula, or nothing."""
+    aggregator = AGGREGATORS[aggregate]
+    try:
+        return aggregator.check(row)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        return f"{', '.join(aggregator.needs)} cannot be read ({error}); see docs/suites.md for their form"
 
 
 def _reference(name: Any, folder: Path, place: str) -> Path:
     if not (folder / str(name)).is_file():
         raise QI2Error(f"{place}: there is no reference image {folder / str(name)}; paths are relative to the suite file")
+    try:
+        with Image.open(folder / str(name)) as image:
+            image.verify()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise QI2Error(f"{place}: {folder / str(name)} cannot be read as an image ({error}); give a PNG, JPEG or WebP file") from error
     return folder / str(name)
 
 
