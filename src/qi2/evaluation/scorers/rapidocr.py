@@ -1,7 +1,7 @@
 """A real reader that comes with its models: RapidOCR (PP-OCR on onnxruntime, Apache-2.0), the extra ``ocr``. Needs no download.
 
-Its models know the characters of Latin scripts (of Vietnamese in part), Chinese and Japanese; those of Cyrillic, Hangul, Arabic, Hebrew, Thai and
-Devanagari they do not, and what stands in them comes back as nothing or nonsense: name a served model for such texts.
+It reads English, German, French, Spanish and Polish, in part Vietnamese, and has the characters of Chinese and Japanese; other scripts come back as
+nothing or nonsense (docs/suites.md has what was measured): name a served model for those.
 """
 
 from collections.abc import Sequence
