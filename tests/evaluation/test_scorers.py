@@ -12,10 +12,12 @@ from qi2.data.world.scene import Object, Scene, Word
 from qi2.evaluation.aggregate.registry import AGGREGATORS, CRITERIA
 from qi2.evaluation.scorers.local import ClipSimilarity, LocalVLM
 from qi2.evaluation.scorers.rapidocr import RapidReader, reading_order
+from qi2.evaluation.scorers.registry import open_scorer
 from qi2.evaluation.scorers.served import ServedVLM
 from qi2.evaluation.scorers.vlm import VLMScorer, parse_objects, parse_scores
 from qi2.evaluation.scorers.world import WorldDetector, WorldReader
 from qi2.evaluation.suites.row import Row
+from qi2.evaluation.suites.suite import Suite, load_suite
 from qi2.standins.clip import build_clip, clip_tokenizer, save_clip
 from qi2.standins.config import VLMConfig
 from qi2.standins.filters_config import ClipConfig
@@ -172,3 +174,25 @@ def test_similarity_is_one_to_itself_and_less_to_another(models: Path, tmp_path:
     assert answer is not None
     same, other = answer["similarities"]
     assert same == pytest.approx(1, abs=1e-5) and other < same
+
+
+def test_a_suite_gets_the_scorer_that_is_named(models: Path, tmp_path: Path) -> None:
+    PICTURE.save(tmp_path / "a.png")
+
+    def suite(scorer: str, aggregate: str, rest: str) -> Suite:
+        path = tmp_path / f"{aggregate}.yaml"
+        path.write_text(f"name: {aggregate}\nscorer: {scorer}\naggregate: {aggregate}\nprompts: [{{prompt: a cup, references: [a.png], {rest}}}]\n")
+        return load_suite(path)
+
+    judged = suite("judge", "gedit", "category: color")
+    with serve(lambda text, images: '{"semantics": 4, "quality": 9}') as server:
+        scorer = open_scorer(judged, f"{server.url}#org/vlm")
+        assert scorer.name == "vlm"
+        assert scorer.answer([PICTURE], judged.rows[0]) == [{"scores": {"semantics": 4, "quality": 9}}]
+    near = suite("similarity", "similarity", "category: identity")
+    (answer,) = open_scorer(near, str(models / "clip")).answer([PICTURE], near.rows[0])
+    assert answer is not None and answer["similarities"] == [pytest.approx(1, abs=1e-5)]
+    assert open_scorer(judged, str(models / "vlm")).name == "vlm"
+    assert open_scorer(suite("ocr", "text", "text: cup"), "world").name == "world-checker"
+    with pytest.raises(QI2Error, match="world does not speak the protocol judge"):
+        open_scorer(judged, "world")

@@ -116,3 +116,11 @@ def test_a_suite_without_a_local_scorer_says_what_to_give(tmp_path: Path) -> Non
         open_scorer(suite)
     with pytest.raises(QI2Error, match="says no model"):
         open_scorer(suite, "http://127.0.0.1:1/v1")
+
+
+def test_the_readmes_diff_is_a_whole_suite(tmp_path: Path) -> None:
+    diff = next(block for block in Path("README.md").read_text().split("```diff\n")[1:] if block.startswith("+++ conf/suites/"))
+    name, *lines = diff.split("```")[0].splitlines()
+    suite = load_suite(written(tmp_path, "\n".join(line.removeprefix("+") for line in lines), Path(name).name))
+    assert f"{suite.name}.yaml" == Path(name).name
+    assert len(suite.rows) == 2
