@@ -18,7 +18,7 @@ from qi2.core.rng import numpy_rng
 from qi2.data.world.degrade import degrade
 from qi2.data.world.render import render
 from qi2.evaluation.config import EvaluateConfig
-from qi2.evaluation.suites import EditItem, T2IItem, edit_suite, t2i_suite
+from qi2.evaluation.suites.world import EditItem, T2IItem, edit_suite, t2i_suite
 
 CONFIG = EvaluateConfig(size=64, prompts_per_kind=2, edits_per_kind=1, shown=6)
 MODELS = {"modelgood": 1.0, "modelfair": 0.5, "modelbad": 0.0}  # share of right pictures

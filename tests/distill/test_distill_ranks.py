@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 def distil(world: Any, out: Path, rank: int = 0, stop: int = -1, code: int = 0, **engine: Any) -> None:
     arguments = [out, world.encoded, world.model, rank, stop, json.dumps(engine)]
-    command = [sys.executable, str(Path(__file__).parent / "ranks.py"), *map(str, arguments)]
+    command = [sys.executable, str(Path(__file__).parent / "distill_ranks.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False)
     assert done.returncode == code, done.stderr[-3000:]
 

@@ -101,7 +101,7 @@ def checker(folder: Path) -> ScoreJudge:
 
     from qi2.data.world.checker import check, check_edit
     from qi2.evaluation.config import EvaluateConfig
-    from qi2.evaluation.suites import edit_suite, t2i_suite
+    from qi2.evaluation.suites.world import edit_suite, t2i_suite
 
     facts = json.loads((folder / "results.json").read_text())["suite"]
     config = EvaluateConfig(**{f.name: facts[f.name] for f in fields(EvaluateConfig)})
