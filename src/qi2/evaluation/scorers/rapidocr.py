@@ -6,6 +6,7 @@ nothing or nonsense (docs/suites.md has what was measured): name a served model 
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -39,7 +40,7 @@ class RapidReader:
         image = flatten_alpha(picture)
         factor = max(1, -(-LEAST_SIDE // min(image.size)))
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
-        found = self.reader(np.asarray(image)[:, :, ::-1])  # it expects blue first
+        found: Any = self.reader(np.asarray(image)[:, :, ::-1])  # it expects blue first
         return reading_order([np.asarray(box) for box in found.boxes], list(found.txts)) if found.txts else []
 
 
