@@ -210,6 +210,7 @@ def test_votes_on_pictures_that_changed_since_do_not_count(evaluation: Path, tmp
 
 
 def test_preferences_are_what_reward_training_reads(evaluation: Path, tmp_path: Path) -> None:
+    from qi2.rewards.config import RewardsConfig
     from qi2.rewards.table import open_square, read_table
 
     field, votes = load([str(evaluation)]), Votes(tmp_path / "v.sqlite")
@@ -218,10 +219,10 @@ def test_preferences_are_what_reward_training_reads(evaluation: Path, tmp_path: 
         votes.add(pair.vote("v", choice, PEOPLE))
     votes.add(pairs[0].vote("judge:checker", "right", "checker"))
     assert export(field, votes, tmp_path / "out") == {"votes": 7, "preferences": 4}
-    rows = read_table(tmp_path / "out" / "preferences.jsonl")
-    assert [row.dimension for row in rows] == ["alignment"] * 2 + ["instruction"] * 2
-    assert rows[0].better == str(pairs[0].pictures[0].path) and rows[1].better == str(pairs[1].pictures[1].path)
+    rows = read_table(RewardsConfig(pairs=str(tmp_path / "out" / "preferences.jsonl")))
+    assert [row.labels for row in rows] == [{"alignment": 1}] * 2 + [{"instruction": 1}] * 2
+    assert rows[0].pictures[0] == str(pairs[0].pictures[0].path) and rows[1].pictures[0] == str(pairs[1].pictures[1].path)
     assert rows[2].sources == tuple(str(source.path) for source in pairs[4].task.sources)
-    assert open_square(rows[0].better, Path(), 32, rows[0].name).size == (32, 32)
+    assert open_square(rows[0].pictures[0], Path(), 32, rows[0].name).size == (32, 32)
     stored = [json.loads(line) for line in (tmp_path / "out" / "votes.jsonl").read_text().splitlines()]
     assert stored[-1]["by"] == "checker" and stored[0]["created"].endswith("Z") and stored[0]["prompt"] == pairs[0].task.prompt
