@@ -97,9 +97,12 @@ def served(sources: list[str], votes: Path, **options: Any) -> Iterator[Any]:
 class Process:
     """The command, as a user starts it."""
 
+    started: list["subprocess.Popen[str]"] = []
+
     def __init__(self, evaluation: Path, votes: Path, port: int = 0) -> None:
         command = [sys.executable, "-m", "qi2.cli", "arena", "serve", str(evaluation), "--votes", str(votes), "--port", str(port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        Process.started.append(self.process)
         assert self.process.stdout is not None
         found = next((match for line in self.process.stdout if (match := re.search(r"http://127\.0\.0\.1:(\d+)/", line))), None)
         assert found, "the server did not start"
@@ -110,3 +113,13 @@ class Process:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return self.process.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def no_server_stays() -> Iterator[None]:
+    """End what a failed test has left running."""
+    yield
+    for process in Process.started:
+        if process.poll() is None:
+            process.kill()
+    Process.started.clear()
