@@ -110,3 +110,10 @@ def test_the_state_of_a_scale_can_be_printed(trained: Project) -> None:
     done = subprocess.run([sys.executable, "-m", "flows.dag", "huge"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "unknown scale" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["curated/README.md", "datasets/README.md", "datasets/s1/README.md"])
+def test_no_file_of_a_result_escapes_dvc(project: Project, name: str) -> None:
+    """What DVC ignores is missing when it fetches a result from its cache, as after a kill."""
+    assert project.run("-m", "dvc", "check-ignore", f"runs/tiny/{name}", check=False).returncode == 1
+    assert project.run("-m", "dvc", "check-ignore", "README.md", check=False).returncode == 0
