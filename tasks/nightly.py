@@ -86,7 +86,7 @@ class Night:
 
     def __init__(self, scale: str, tracker: "MlflowClient", models: Mapping[str, Entry], day: int) -> None:
         self.scale, self.tracker, self.models, self.config = scale, tracker, models, settings_of(scale)
-        self.subset = day % self.config.rotation
+        self.day, self.subset = day, day % self.config.rotation
         self.experiment = f"qi2-nightly-{scale}"
         self.number = tracking.experiment_id(tracker, self.experiment)
         self.folder = home(scale) / f"subset-{self.subset}"
@@ -121,7 +121,15 @@ class Night:
         return {"rows": rows, "verdict": said, "alert": alert, "page": str(page), "mlflow_run": parent, "experiment": self.number}
 
     def _start(self, name: str, stage: str, parent: str | None = None, **tags: str) -> str:
-        facts = {"kind": "nightly", "stage": stage, "scale": self.scale, "git.revision": revision(settings.ROOT), "subset": str(self.subset), **tags}
+        facts = {
+            "kind": "nightly",
+            "stage": stage,
+            "scale": self.scale,
+            "git.revision": revision(settings.ROOT),
+            "subset": str(self.subset),
+            "day": str(self.day),
+            **tags,
+        }
         return tracking.start_run(self.tracker, self.experiment, name, facts | {"prefect.flow_run_id": os.environ.get("QI2_FLOW_RUN", "none")}, parent)
 
     def _nights(self) -> list[Any]:
@@ -134,21 +142,22 @@ class Night:
         """(right, prompts) of this version in its earlier nights on other subsets, summed, and how many nights they were."""
         query = f"tags.stage = '{alias}' and tags.version = '{version}' and tags.subset != '{self.subset}' and attributes.status = 'FINISHED'"
         runs = self.tracker.search_runs([self.number], query, order_by=["attributes.start_time DESC"], max_results=self.config.history)
+        nights = list({run.data.tags["day"]: run for run in reversed(runs)}.values())  # of one that was tried again, its last try
         summed: dict[str, tuple[int, int]] = {}
-        for run in runs:
+        for run in nights:
             for name, n in run.data.metrics.items():
                 if name.startswith("n/"):
                     label = name.removeprefix("n/")
                     right, so_far = summed.get(label, (0, 0))
                     summed[label] = (right + int(run.data.metrics[f"right/{label}"]), so_far + int(n))
-        return summed, len(runs)
+        return summed, len(nights)
 
     def _sit(self, alias: str, entry: Entry, count: int) -> dict[str, float]:
         """Evaluate one model, and keep what it did on this subset the last time beside it."""
         from qi2.evaluation.evaluate import evaluate_models
 
         out, former = self.folder / alias, self.folder / f"{alias}.before"
-        if out.exists():
+        if _day(out) not in (None, self.day):  # a night that is tried again keeps what was before it
             shutil.rmtree(former, ignore_errors=True)
             out.rename(former)
         facts = yaml.safe_load((entry.folder / "recipe.yaml").read_text())
@@ -159,7 +168,7 @@ class Night:
         figures = evaluate_models(
             recipe, {entry.stage: entry.folder / entry.stage}, entry.folder / "vae", entry.folder / "standins", out, NullReporter(), **folders
         )
-        (out / "version.json").write_text(json.dumps({"version": entry.version, "stage": entry.stage}))
+        (out / "version.json").write_text(json.dumps({"version": entry.version, "stage": entry.stage, "day": self.day}))
         self.now[alias] = _read(out)
         if (former / "version.json").exists():
             self.before[alias] = _read(former)
@@ -205,6 +214,12 @@ class Night:
 def _read(folder: Path) -> night.Sitting:
     known = json.loads((folder / "version.json").read_text())
     return night.sitting(json.loads((folder / "results.json").read_text()), known["stage"], known["version"])
+
+
+def _day(folder: Path) -> int | None:
+    """The night of a finished sitting; None where there is none."""
+    path = folder / "version.json"
+    return int(json.loads(path.read_text())["day"]) if path.exists() else None
 
 
 def _picture(folder: Path, suite: str, place: int) -> Path | None:

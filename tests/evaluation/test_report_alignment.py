@@ -20,7 +20,7 @@ def test_reward_stands_beside_truth_with_the_reason_of_an_early_end_and_the_same
     page = watched(RunFolder(tmp_path))
     assert "the judge exact fell &lt;far&gt;" in page
     assert "the policy of step 5" in page
-    assert page.index("step 5: source") < page.index("step 10: source")
+    assert page.index("step 5: before") < page.index("step 10: before")
     assert page.count("<svg") == 3
     assert page.index("reward") < page.index("Single rewards")
 

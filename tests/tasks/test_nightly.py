@@ -48,6 +48,13 @@ def test_the_same_subset_comes_again_with_the_same_verdicts(project: Path) -> No
     assert not again["alert"]
 
 
+def test_a_night_that_is_tried_again_is_compared_with_the_one_before_it(project: Path) -> None:
+    kept = nightly.home("smoke") / "subset-0"
+    again = _night(project, 12)
+    assert (nightly._day(kept / "champion"), nightly._day(kept / "champion.before")) == (12, 10)
+    assert {row["against"] for row in again["rows"]} == {"same prompts before", "1 nights"}
+
+
 def test_what_fails_anew_is_shown_with_both_pictures(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every verdict of the night before is made right, so that what an untrained model draws is a fall."""
     kept = nightly.home("smoke") / "subset-0" / "champion" / "results.json"

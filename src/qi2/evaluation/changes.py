@@ -7,8 +7,6 @@ All comparisons of one night are one family (Holm, 1979), so that a night on whi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.stats import binomtest, fisher_exact
-
 LEVEL = 0.05
 
 
@@ -40,6 +38,8 @@ def paired(name: str, against: str, before: Mapping[str, bool], now: Mapping[str
     shared = [key for key in now if key in before]
     if not shared:
         return None
+    from scipy.stats import binomtest
+
     lost = sum(before[key] and not now[key] for key in shared)
     won = sum(now[key] and not before[key] for key in shared)
     p = float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
@@ -51,6 +51,8 @@ def unpaired(name: str, against: str, right_before: int, n_before: int, right_no
     """Counts on other prompts; None where one side has no prompt."""
     if not n_before or not n_now:
         return None
+    from scipy.stats import fisher_exact
+
     table = [[right_now, n_now - right_now], [right_before, n_before - right_before]]
     return Change(name, against, right_before / n_before, right_now / n_now, n_now, float(fisher_exact(table).pvalue))
 

@@ -37,16 +37,17 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "",
 
 
 def heat(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[Figure | None]]]) -> str:
-    """A table of figures in [0, 1], each cell tinted by its value; the interval is the cell's tooltip."""
+    """A table of figures from 0 on, each cell tinted by its value's share of 1, or of the largest where that is more; the interval is the cell's tooltip."""
+    most = max([1.0, *(figure.value for _, figures in rows for figure in figures if figure is not None)])
     head = "".join(f"<th>{escape(cell)}</th>" for cell in headers)
-    body = "".join(f"<tr><td>{escape(name)}</td>{''.join(map(_heat_cell, figures))}</tr>" for name, figures in rows)
+    body = "".join(f"<tr><td>{escape(name)}</td>{''.join(_heat_cell(figure, most) for figure in figures)}</tr>" for name, figures in rows)
     return f'<div class="scroll"><table class="heat"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _heat_cell(figure: Figure | None) -> str:
+def _heat_cell(figure: Figure | None, most: float) -> str:
     if figure is None:
         return '<td class="v soft">–</td>'
-    tint = f"color-mix(in srgb,var(--c0) {round(55 * min(max(figure.value, 0), 1))}%,transparent)"
+    tint = f"color-mix(in srgb,var(--c0) {round(55 * max(figure.value, 0) / most)}%,transparent)"
     return f'<td class="v" style="background:{tint}" title="{_tooltip(figure)}">{figure.value:.2f}</td>'
 
 

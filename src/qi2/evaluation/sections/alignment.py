@@ -84,7 +84,13 @@ def watched(run: RunFolder) -> str:
     )
     sheets = sorted((run.path / "rlhf" / "images").glob("*@*.png"), key=lambda path: int(path.stem.split("@")[1]))
     pictures = "".join(
-        picture(path, caption=f"step {path.stem.split('@')[1]}: source of an edit, before RL, now", alt="the same prompts", longest=2000) for path in sheets
+        picture(
+            path,
+            caption=f"step {path.stem.split('@')[1]}: before RL, and below it now (above both the source, for an edit)",
+            alt="the same prompts",
+            longest=2000,
+        )
+        for path in sheets
     )
     fold = f'<details><summary>Single rewards, weights and kinds</summary><div class="charts">{more}</div></details>'
     return f'{note}<div class="charts">{charts}</div>{fold}<div class="wide">{pictures}</div>'
