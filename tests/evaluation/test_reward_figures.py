@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from qi2.evaluation.bootstrap import Bootstrap
 from qi2.evaluation.reward_figures import Judged, reward_figures
+from qi2.objectives.calibration import calibration_error, reliability
 
 
 def rows(n: int, share_right: float, mistakes: float, confidence: float = 0.9) -> list[dict[str, str | float]]:
@@ -43,3 +45,18 @@ def test_intervals_are_of_prompts_and_hold_the_truth() -> None:
 def test_unknown_truths_give_no_ceiling() -> None:
     found = reward_figures(Judged.of([row | {"truth": float("nan")} for row in rows(50, 0.9, 0.1)]), Bootstrap(0))
     assert set(found) == {"accuracy", "accuracy_with_ties", "calibration_error"}
+
+
+def test_the_calibration_error_is_that_of_training() -> None:
+    draw = np.random.default_rng(1)
+    first, tie = draw.uniform(0.02, 0.8, 400), 0.1
+    second = 1 - tie - first
+    label = draw.choice([-1, 0, 1], 400)
+    made = [
+        {"prompt": f"p{i}", "label": int(label[i]), "truth": 1, "difference": float(np.log(first[i] / second[i])), "first": float(first[i]), "tie": tie}
+        | {"second": float(second[i])}
+        for i in range(400)
+    ]
+    outcomes = (torch.tensor(first).log(), torch.full((400,), tie).log(), torch.tensor(second).log())
+    expected = calibration_error(*reliability(outcomes, torch.tensor(label)))
+    assert reward_figures(Judged.of(made), Bootstrap(0))["calibration_error"].value == pytest.approx(expected, abs=1e-6)

@@ -1,12 +1,11 @@
 """What a reward model is worth: accuracy and calibration on judgements that it has never seen, and the fit of its scale."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -102,8 +101,4 @@ def judged_rows(model: RewardModel, pairs: Compared) -> list[dict[str, str | flo
 
 def write_judged(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
     """As a table, numbers with six digits."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()} for row in rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g")
