@@ -8,6 +8,7 @@ from qi2.data.curate_config import CurateConfig
 from qi2.data.datasets_config import DatasetsConfig
 from qi2.distill.config import DistillConfig
 from qi2.evaluation.config import EvaluateConfig
+from qi2.flywheel.config import FlywheelConfig
 from qi2.mmdit.config import PhaseConfig
 from qi2.models.config import MMDiTConfig, SamplerConfig
 from qi2.rewards.config import RewardsConfig
@@ -41,6 +42,7 @@ class Recipe:
     distill: DistillConfig = field(default_factory=DistillConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    flywheel: FlywheelConfig = field(default_factory=FlywheelConfig)
 
 
 def scale_layers(conf: Path, scale: str) -> list[Path]:
