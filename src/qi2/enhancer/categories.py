@@ -9,7 +9,9 @@ PEOPLE = re.compile(
     r"smiling|wearing)\b",
     re.I,
 )
-DESIGN = re.compile(r"\b(?:infographics?|posters?|slides?|menus?|newspapers?|storyboards?|comics?|charts?|diagrams?|user interface|ui|title|headline|page)\b", re.I)
+DESIGN = re.compile(
+    r"\b(?:infographics?|posters?|slides?|menus?|newspapers?|storyboards?|comics?|charts?|diagrams?|user interface|ui|title|headline|page)\b", re.I
+)
 MANY = 3  # texts from which on they are complex
 
 

@@ -9,7 +9,7 @@ from qi2.enhancer.config import LimitsConfig
 from qi2.enhancer.strategies.base import quoted
 
 REPEATS = 4  # times that one content word may occur more often than in the original before it counts as stuffed
-SMALL = frozenset("a an the of on in at to and with is are it its for by from as that this there or be over under".split())
+SMALL = frozenset(re.findall(r"\w+", "a an the of on in at to and with is are it its for by from as that this there or be over under"))
 PUFFERY = re.compile(
     r"\b(?:masterpiece|best quality|highly detailed|ultra[- ]detailed|award[- ]winning|trending on \w+|8k|4k|hdr|perfect|exactly as asked|score \d+|"
     r"high quality|correct|accurate|reward)\b",

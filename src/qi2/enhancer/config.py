@@ -96,5 +96,7 @@ class EnhancerConfig:
     sft: EnhancerSFTConfig = field(default_factory=EnhancerSFTConfig)
     rl: EnhancerRLConfig = field(default_factory=EnhancerRLConfig)
     generator: str = "distill"  # the model of the line that draws rewrites: distill, rlhf, sft
+    size: int = 256  # pixels of the pictures that it draws
+    batch: int = 16  # pictures that it draws together
     device: str = "cpu"  # of generator and reward models; the language model is where transformers puts it
     evaluate_prompts: int = 200  # held-out prompts per sampled kind in the stage `evaluate`; 0: none

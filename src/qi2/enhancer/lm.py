@@ -29,12 +29,12 @@ def load(folder: Path, device: str = "cpu") -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto").to(device)
+        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto")
     except (OSError, ValueError, KeyError) as error:
         raise QI2Error(f"{folder} holds no causal language model ({str(error).splitlines()[0]}); name a Qwen3 or Qwen3.5 folder or hub id") from error
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     tokenizer.padding_side = "left"
-    return model.eval(), tokenizer
+    return model.to(device).eval(), tokenizer
 
 
 def _tiny(config: EnhancerModelConfig, tokenizer: Any) -> Any:

@@ -44,7 +44,9 @@ class Bridge(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
         found = {CURVES[name]: float(value) for name, value in (logs or {}).items() if name in CURVES}
-        found |= {f"enhancer/reward_{name.split('/')[1]}": float(v) for name, v in (logs or {}).items() if name.startswith("rewards/") and name.endswith("/mean")}
+        found |= {
+            f"enhancer/reward_{name.split('/')[1]}": float(v) for name, v in (logs or {}).items() if name.startswith("rewards/") and name.endswith("/mean")
+        }
         if found:
             self.latest = {name: value for name, value in found.items() if name in ("train/loss", "enhancer/reward")}
             self.reporter.metrics({f"{self.label}/{name}": value for name, value in found.items()}, state.global_step)
@@ -84,6 +86,9 @@ def train(trainer: Any, bridge: Bridge) -> None:
         found = None
     if found is not None:
         bridge.reporter.restore(checkpoints.reported(found))
+    if found is not None and found.name == f"step-{bridge.total:08d}":
+        trainer._load_from_checkpoint(str(found))  # a trainer that has nothing left to do would take one step more
+        return
     trainer.train(resume_from_checkpoint=str(found) if found else None)
     if bridge.interrupt.asked:
         raise Interrupted(f"{bridge.label} after step {trainer.state.global_step} of {bridge.total}")

@@ -26,7 +26,9 @@ class CachedPainter:
         self.pictures: OrderedDict[Key, Image.Image] = OrderedDict()
         self.asked = self.drawn = 0
 
-    def __call__(self, prompts: Sequence[str], names: Sequence[tuple[str, ...]], references: Sequence[Sequence[Image.Image]], seeds: Sequence[int]) -> list[Image.Image]:
+    def __call__(
+        self, prompts: Sequence[str], names: Sequence[tuple[str, ...]], references: Sequence[Sequence[Image.Image]], seeds: Sequence[int]
+    ) -> list[Image.Image]:
         """Pictures in the order of the prompts; ``names`` are what the references are known by."""
         keys = list(zip(prompts, names, seeds, strict=True))
         missing = {key: i for i, key in enumerate(keys) if key not in self.pictures}

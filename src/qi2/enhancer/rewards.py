@@ -51,7 +51,7 @@ class Judge:
         self.painter = CachedPainter(painter)
         self._known: tuple[tuple[str, ...], dict[str, list[float | None]]] = ((), {})
 
-    def functions(self, weights: Mapping[str, float]) -> list[Callable[..., list[float | None]]]:
+    def functions(self, weights: Mapping[str, float]) -> list[Any]:
         """One function for TRL per reward with a weight. Raises QI2Error for an unknown name, or where nobody can judge."""
         if unknown := [name for name in weights if name not in NAMES]:
             raise QI2Error(f"enhancer.rl.rewards: no reward {unknown[0]!r}; choose from {', '.join(NAMES)}")
@@ -78,7 +78,7 @@ class Judge:
     def _judge(self, asked: Sequence[Triplet], rewrites: Sequence[Rewrite], numbers: Sequence[int], step: int) -> dict[str, list[float | None]]:
         pictures, sources = self._draw(asked, rewrites, numbers, step)
         answers = [[Answer(Asked(t.short, s), picture) for picture in group] for t, s, group in zip(asked, sources, pictures, strict=True)]
-        looks = self._mean("aesthetic", answers) if "aesthetic" in self.scorers else [None] * len(asked)
+        looks: list[float | None] = self._mean("aesthetic", answers) if "aesthetic" in self.scorers else [None for _ in asked]
         return {"consistency": self._consistency(asked, sources, pictures, answers), "aesthetic": looks, "text": [float(not r.fallback) for r in rewrites]}
 
     def _draw(

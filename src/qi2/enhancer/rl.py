@@ -22,7 +22,7 @@ def train_rl(
 ) -> None:  # fmt: skip
     """Train ``model`` in place on the short prompts of the triplets; ``judge`` knows them by their number."""
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
     rl = config.rl
     rewrites = rl.prompts * rl.group
@@ -30,13 +30,29 @@ def train_rl(
     weights = {name: weight for name, weight in rl.rewards.items() if weight > 0}
     rows = [{"prompt": question(tokenizer, config.instructions, t.task, t.short), "number": i} for i, t in enumerate(triplets)]
     settings = GRPOConfig(
-        output_dir=str(scratch), max_steps=rl.steps, per_device_train_batch_size=micro, gradient_accumulation_steps=max(1, rewrites // micro),
-        num_generations=rl.group, max_completion_length=config.limits.tokens, max_grad_norm=rl.optimizer.clip, temperature=rl.temperature, top_p=rl.top_p, beta=rl.beta, epsilon=rl.epsilon,
-        reward_weights=list(weights.values()), multi_objective_aggregation="normalize_then_sum", mask_truncated_completions=False,
-        save_strategy="steps" if folder else "no", save_steps=rl.save_every, **shared(model, seed, max(1, rl.steps // POINTS)),
-    )  # fmt: skip
+        output_dir=str(scratch),
+        max_steps=rl.steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, rewrites // micro),
+        num_generations=rl.group,
+        max_completion_length=config.limits.tokens,
+        max_grad_norm=rl.optimizer.clip,
+        temperature=rl.temperature,
+        top_p=rl.top_p,
+        beta=rl.beta,
+        epsilon=rl.epsilon,
+        reward_weights=list(weights.values()),
+        multi_objective_aggregation="normalize_then_sum",
+        save_strategy="steps" if folder else "no",
+        save_steps=rl.save_every,
+        **shared(model, seed, max(1, rl.steps // POINTS)),
+    )
     trainer = GRPOTrainer(
-        model, reward_funcs=judge.functions(weights), args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        model,
+        reward_funcs=[*judge.functions(weights)],
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
         optimizers=scheduled(model, rl.optimizer, rl.steps),
-    )  # fmt: skip
+    )
     train(trainer, Bridge("enhancer-rl", reporter, folder, facts, rl.steps))

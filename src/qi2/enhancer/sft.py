@@ -24,18 +24,18 @@ def train_sft(
 ) -> None:  # fmt: skip
     """Train ``model`` in place. ``scratch``: where TRL may write."""
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
     sft, micro = config.sft, config.sft.micro or config.sft.batch_size
-    rows = [
-        {"prompt": question(tokenizer, config.instructions, t.task, t.short), "completion": answer(t.reasoning, t.fine) + END} for t in triplets
-    ]
+    rows = [{"prompt": question(tokenizer, config.instructions, t.task, t.short), "completion": answer(t.reasoning, t.fine) + END} for t in triplets]
     settings = SFTConfig(
         output_dir=str(scratch), max_steps=sft.steps, per_device_train_batch_size=micro, gradient_accumulation_steps=max(1, sft.batch_size // micro),
         max_grad_norm=sft.optimizer.clip, max_length=None,
         save_strategy="steps" if folder else "no", save_steps=sft.save_every, **shared(model, seed, max(1, sft.steps // POINTS)),
     )  # fmt: skip
-    trainer = SFTTrainer(model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, optimizers=scheduled(model, sft.optimizer, sft.steps))
+    trainer = SFTTrainer(
+        model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, optimizers=scheduled(model, sft.optimizer, sft.steps)
+    )
     train(trainer, Bridge("enhancer-sft", reporter, folder, facts, sft.steps))
 
 

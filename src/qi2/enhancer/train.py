@@ -15,6 +15,7 @@ from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.shards import Sidecar
 from qi2.enhancer import lm
 from qi2.enhancer.enhance import Enhancer, Request
+from qi2.enhancer.llm import LLMDegrader
 from qi2.enhancer.painter import Painter
 from qi2.enhancer.rewards import Judge, Scorer
 from qi2.enhancer.rl import train_rl
@@ -52,18 +53,23 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
         write_triplets(staging / TRIPLETS, triplets)
         facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(staging / TRIPLETS)}
         held, learned = triplets[:HELD], triplets[HELD:] or triplets
-        model, tokenizer = lm.start(config.model, _texts(learned), cfg.seed)
+        start, tokenizer = lm.start(config.model, _texts(learned), cfg.seed)
+        model = lm.adapted(start, config.model.lora_rank)
         train_sft(model, tokenizer, learned, config, cfg.seed, reporters, Path(scratch), _below(inputs, SFT), facts)
-        enhancer = Enhancer(model.eval(), tokenizer, dict(config.instructions), config.limits)
+        enhancer = Enhancer(lm.merged(model).eval(), tokenizer, dict(config.instructions), config.limits)
         enhancer.save(staging / SFT)
         metrics |= _exact(enhancer, held, SFT)
         if config.rl.steps:
             asked = learned[: config.rl.steps * config.rl.prompts]
             judge = Judge(enhancer, asked, painter, scorers, config.rl.images, cfg.seed, _pictures(side, inputs.size))
-            tuned, _ = lm.load(staging / SFT)
+            tuned = lm.adapted(lm.load(staging / SFT)[0], config.model.lora_rank)
             train_rl(tuned, tokenizer, asked, judge, config, cfg.seed, reporters, Path(scratch), _below(inputs, "rl"), facts)
-            enhancer = Enhancer(tuned.eval(), tokenizer, dict(config.instructions), config.limits)
-            metrics |= {**_exact(enhancer, held, "rl"), "enhancer/pictures_drawn": float(judge.painter.drawn), "enhancer/pictures_asked": float(judge.painter.asked)}
+            enhancer = Enhancer(lm.merged(tuned).eval(), tokenizer, dict(config.instructions), config.limits)
+            metrics |= {
+                **_exact(enhancer, held, "rl"),
+                "enhancer/pictures_drawn": float(judge.painter.drawn),
+                "enhancer/pictures_asked": float(judge.painter.asked),
+            }
         enhancer.save(staging)
         reporters.text("rewrites.md", _shown(enhancer, held[:24]))
         reporter.metrics(metrics, config.sft.steps + config.rl.steps)
@@ -74,11 +80,7 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
 def make_triplets(cfg: "Recipe", side: Sidecar) -> tuple[list[Triplet], dict[str, float]]:
     """The training triplets that pass every check, and what they are made of."""
     config = cfg.enhancer.triplets
-    degrade: Degrade = Degrader(config)
-    if config.llm:
-        from qi2.enhancer.llm import LLMDegrader
-
-        degrade = LLMDegrader(config, degrade)
+    degrade: Degrade = LLMDegrader(config, Degrader(config)) if config.llm else Degrader(config)
     made = build(annotations(side.table, config), config, degrade, cfg.seed)
     kept = [triplet for triplet in made if sound(triplet, cfg.enhancer.limits)]
     return kept, figures(kept) | {"triplets/kept": float(len(kept)), "triplets/refused": float(len(made) - len(kept))}

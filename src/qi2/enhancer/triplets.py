@@ -65,10 +65,11 @@ class Degrader:
     def __call__(self, annotation: Annotation, draw: np.random.Generator) -> Triplet:
         """One triplet; one that keeps its prompt where none of the sampled strategies applies, or by chance (``keep``)."""
         category = classify(annotation.fine)
-        chosen = [] if draw.random() < self.config.keep else self._sampled(annotation.task, category, draw)
+        chosen = [] if draw.random() < self.config.keep else self.sampled(annotation.task, category, draw)
         return self.apply(annotation, category, chosen, draw)
 
-    def _sampled(self, task: str, category: str, draw: np.random.Generator) -> list[Strategy]:
+    def sampled(self, task: str, category: str, draw: np.random.Generator) -> list[Strategy]:
+        """The strategies of one degradation, by their chances, in the order in which they are applied."""
         mixture = self.config.mixture if task == "t2i" else self.config.edit_mixture
         allowed = [self.pool[name] for name in self.pool if name in mixture and category in self.pool[name].categories]
         return [strategy for strategy in allowed if draw.random() < mixture[strategy.name]]
