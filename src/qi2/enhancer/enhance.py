@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,37 +14,11 @@ from qi2.core.publish import MANIFEST, verify
 from qi2.enhancer import lm
 from qi2.enhancer.checks import faults
 from qi2.enhancer.config import TASKS, LimitsConfig
+from qi2.enhancer.request import Request, Rewrite
 from qi2.enhancer.template import parse, question
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 CARD = "enhancer.json"  # beside the model: instructions and limits
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt, or an editing instruction with its source pictures. A causal text model does not look at these."""
-
-    prompt: str
-    task: str = "t2i"
-    references: Sequence["Image"] = ()
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """What became of a prompt. ``fallback`` says why the original stands, and is empty where it was rewritten."""
-
-    original: str
-    enhanced: str
-    reasoning: str
-    fallback: str = ""
-
-    @property
-    def text(self) -> str:
-        """What the generator should read."""
-        return self.original if self.fallback else self.enhanced
 
 
 @dataclass

@@ -12,8 +12,9 @@ from PIL import Image
 
 from qi2.core import rng
 from qi2.core.errors import QI2Error
-from qi2.enhancer.enhance import Enhancer, Rewrite
+from qi2.enhancer.enhance import Enhancer
 from qi2.enhancer.painter import CachedPainter, Painter
+from qi2.enhancer.request import Rewrite
 from qi2.enhancer.triplets import Triplet
 from qi2.enhancer.truth import consistency, read_truth
 

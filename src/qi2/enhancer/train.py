@@ -14,9 +14,10 @@ from qi2.core.publish import file_sha256, publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.shards import Sidecar
 from qi2.enhancer import lm
-from qi2.enhancer.enhance import Enhancer, Request
+from qi2.enhancer.enhance import Enhancer
 from qi2.enhancer.llm import LLMDegrader
 from qi2.enhancer.painter import Painter
+from qi2.enhancer.request import Request
 from qi2.enhancer.rewards import Judge, Scorer
 from qi2.enhancer.rl import train_rl
 from qi2.enhancer.sft import train_sft

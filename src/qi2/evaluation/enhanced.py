@@ -14,7 +14,8 @@ from PIL import Image
 
 from qi2.core.rng import key, numpy_rng
 from qi2.data.world.render import render
-from qi2.enhancer.enhance import Enhancer, Request, Rewrite
+from qi2.enhancer.enhance import Enhancer
+from qi2.enhancer.request import Request, Rewrite
 from qi2.enhancer.triplets import Annotation, Degrader, Triplet
 from qi2.enhancer.truth import read_truth, shown
 from qi2.evaluation.bootstrap import Bootstrap, Figure
