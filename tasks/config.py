@@ -66,7 +66,8 @@ def resolve(scale: str) -> dict[str, Any]:
 
 def _weights(values: Mapping[str, Any]) -> dict[str, str]:
     """Fingerprints of the weights that training starts from or uses as they are, by the key that names them."""
-    named = {"vae.path": values["vae"]["path"]}
+    named = {"vae.path": values["vae"]["path"], "enhancer.model.path": values["enhancer"]["model"]["path"]}
+    named |= {f"enhancer.triplets.{name}": path for name in ("wordings", "examples") for path in values["enhancer"]["triplets"][name]}
     for phase in PHASES:
         named |= {f"{phase}.start": values[phase]["start"], f"{phase}.lora.path": values[phase]["lora"]["path"]}
     return {key: fingerprint(path) for key, path in named.items() if path and Path(path).exists()}

@@ -7,6 +7,7 @@ from qi2.data.config import DataConfig
 from qi2.data.curate_config import CurateConfig
 from qi2.data.datasets_config import DatasetsConfig
 from qi2.distill.config import DistillConfig
+from qi2.enhancer.config import EnhancerConfig
 from qi2.evaluation.config import EvaluateConfig
 from qi2.flywheel.config import FlywheelConfig
 from qi2.mmdit.config import PhaseConfig
@@ -40,6 +41,7 @@ class Recipe:
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     rlhf: RLHFConfig = field(default_factory=RLHFConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    enhancer: EnhancerConfig = field(default_factory=EnhancerConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     flywheel: FlywheelConfig = field(default_factory=FlywheelConfig)

@@ -11,7 +11,7 @@ from PIL import Image
 import mlflow
 from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
-from tasks import comparison, config, policy, promote, registry, rewards_registry, rollback, settings, tracking
+from tasks import beside, comparison, config, policy, promote, registry, rollback, settings, tracking
 from tasks.jsonl import append
 
 NOT_WORSE = [{"suite": "t2i", "verdict": "all", "margin": 0.05}]
@@ -178,14 +178,14 @@ def _rewards(root: Path, right: int) -> Path:
 
 def test_rewards_are_registered_together_and_the_thresholds_decide_on_their_alias(project: Path) -> None:
     store = tracking.client()
-    assert rewards_registry.register("tiny", project / "runs" / "nothing", store) is None
-    good = rewards_registry.register("tiny", _rewards(project, 190), store)
+    assert beside.register("rewards", "tiny", project / "runs" / "nothing", store) is None
+    good = beside.register("rewards", "tiny", _rewards(project, 190), store)
     assert good is not None
     assert (good["model"], good["version"], good["outcome"]) == ("qi2-tiny-rewards", "1", "champion"), good
-    again = rewards_registry.register("tiny", project / "runs" / "tiny", store)
+    again = beside.register("rewards", "tiny", project / "runs" / "tiny", store)
     assert again is not None
     assert (again["version"], again["outcome"]) == ("1", "champion")
-    bad = rewards_registry.register("tiny", _rewards(project, 140), store)
+    bad = beside.register("rewards", "tiny", _rewards(project, 140), store)
     assert bad is not None
     assert bad["outcome"] == "refused"
     assert any(reason.startswith("reward/portrait/of_ceiling: 0.") for reason in bad["reasons"])
