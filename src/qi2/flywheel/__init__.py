@@ -1,1 +1,1 @@
-"""Data flywheel: signals of failures, their attribution, and what the next round does about them (report section 2.4)."""
+"""The data flywheel: failures are collected, attributed to a track, and repaired in the next round (report section 2.4)."""
