@@ -15,7 +15,7 @@ from qi2.data.sources import fingerprint
 from qi2.recipe import Recipe, scale_layers
 from tasks import settings
 
-FINGERPRINTS = ("source_files", "pretrained_files", "weights_files", "known_files")
+FINGERPRINTS = ("source_files", "pretrained_files", "weights_files", "known_files", "accepted_files")
 PHASES = ("pretrain", "continual", "sft")
 
 
@@ -61,7 +61,8 @@ def resolve(scale: str) -> dict[str, Any]:
     marks = {name: fingerprint(path) for name, path in pretrained.items() if Path(path).exists()}
     known = {name: fingerprint(name) for name in [*values["curate"]["known"], *values["curate"]["captions"]] if Path(name).exists()}
     files = {"source_files": fingerprint(source) or None, "pretrained_files": marks, "weights_files": _weights(values), "known_files": known}
-    return values | files
+    accepted = values["accepted"]["path"]
+    return values | files | {"accepted_files": fingerprint(accepted) if accepted and Path(accepted).exists() else None}
 
 
 def _weights(values: Mapping[str, Any]) -> dict[str, str]:

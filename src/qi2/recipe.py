@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qi2.data.accepted_config import AcceptedConfig
 from qi2.data.config import DataConfig
 from qi2.data.curate_config import CurateConfig
 from qi2.data.datasets_config import DatasetsConfig
@@ -34,6 +35,7 @@ class Recipe:
     datasets: DatasetsConfig = field(default_factory=DatasetsConfig)
     vae: VAEConfig = field(default_factory=VAEConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
+    accepted: AcceptedConfig = field(default_factory=AcceptedConfig)
     mmdit: MMDiTConfig = field(default_factory=MMDiTConfig)
     pretrain: PhaseConfig = field(default_factory=PhaseConfig)
     continual: PhaseConfig = field(default_factory=PhaseConfig)

@@ -60,6 +60,6 @@ class LanguageModel:
         if self._model is None:
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
-            model: Any = AutoModelForCausalLM.from_pretrained(self.path).to(self.device).eval()
-            self._model = AutoTokenizer.from_pretrained(self.path), model
+            model: Any = AutoModelForCausalLM.from_pretrained(self.path)
+            self._model = AutoTokenizer.from_pretrained(self.path), model.to(self.device).eval()
         return self._model
