@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qi2.flywheel.attribution import statistics as st
-from qi2.flywheel.attribution.cases import Case, Tally, in_turn
+from qi2.flywheel.attribution.cases import Case, Tally, counted, in_turn
 from qi2.flywheel.attribution.decide import NEW, decide, grouped
 from qi2.flywheel.attribution.measure import measure
 from qi2.flywheel.config import DecideConfig
@@ -84,7 +84,7 @@ def test_new_words_are_pooled() -> None:
     said = [group(2, "one", f"a {word} at the top", seed=i, own=0.0, reworded=0.9) for i, word in enumerate(("orb", "tile", "delta", "spark", "hoop"))]
     plain = group(10, "one", "a circle at the top", seed=9, own=0.8, reworded=0.8)
     evidence = [item for part in said for item in part] + plain
-    (first, *_) = grouped(evidence, RULES, known={"a", "circle", "at", "the", "top"})
+    (first, *_) = grouped(evidence, RULES, known=counted(["a circle at the top"]))
     assert NEW in first.words
     assert len(first.members) == 10
 
@@ -134,5 +134,15 @@ def test_every_kind_gets_its_turn_where_there_are_too_many() -> None:
     assert in_turn(["a1", "a2", "a3", "b1", "c1"], lambda text: text[0], 3) == ["a1", "b1", "c1"]
 
 
-def test_rendered_words_are_no_words_of_the_prompt() -> None:
-    assert Case("x", "t2i", "text", "the word ZS at the top, a red star").words == {"word", "at", "top", "red", "star"}
+def test_rendered_words_are_letters() -> None:
+    said = {"word", "at", "top", "red", "star", "letter Z", "letter S"}
+    assert Case("x", "t2i", "text", "the word ZS at the top, a red star").features == said
+
+
+def test_a_letter_that_no_training_prompt_has_is_missing_knowledge() -> None:
+    missing = group(10, "text", "the word KA at the top", seed=1, own=0.0, low=0.0, high=0.0, steps=0.0, reworded=0.0)
+    luck = group(10, "text", "the word SA at the top", seed=2, own=0.8, reworded=0.8)
+    found = decide([*missing, *luck], RULES, known=counted(["the word SA at the top"] * 9))
+    assert {decision.track for decision in found[:10]} == {"pretraining"}
+    assert "'letter K' in 0 training prompts" in found[0].reason
+    assert {decision.track for decision in found[10:]} == {"none"}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from qi2.data.world.scene import Object, Scene
-from qi2.flywheel.attribution.cases import Case
+from qi2.flywheel.attribution.cases import Case, counted
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.config import PromptTrackConfig, RLTrackConfig
 from qi2.flywheel.tracks import prompts, rl
@@ -77,7 +77,7 @@ def said(n: int, new: str, meant: str, heldout: bool = False) -> list[tuple[Case
 
 def learn(pairs: list[tuple[Case, str]], least: int = 3) -> prompts.Wordings:
     found = [Decision(case.id, "prompt", {"own": {"wordings": {fine: [8, 8]}}}, "why.") for case, fine in pairs]
-    known = {"a", "at", "the", "top", "circle", "square", "red", "blue", "green", "cyan", "purple", "up", "there"}
+    known = counted(["a red blue green cyan purple circle or square at the top up there"])
     return prompts.learn(found, by_id(*(case for case, _ in pairs)), known, PromptTrackConfig(least=least))
 
 

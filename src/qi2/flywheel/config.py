@@ -39,6 +39,7 @@ class DecideConfig:
     mostly: float = 0.5  # one that does not lie below this beyond chance counts as bad luck of one noise
     gain: float = 0.15  # the least that another wording must add, beyond being significant
     least: int = 5  # failing prompts of one group before anything is done about them
+    few: int = 3  # training prompts that have what a group has in common: no more than that is missing knowledge
     tolerate: float = 0.1  # share of a kind's prompts that may fail for one cause, where it is known how many were tried
 
 

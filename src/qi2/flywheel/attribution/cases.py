@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from qi2.data.world.scene import Scene
 
 T2I, TI2I = "t2i", "ti2i"
 WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+ARTICLES = frozenset({"a", "an", "the"})
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,21 @@ class Case:
     heldout: bool = False
 
     @property
-    def words(self) -> frozenset[str]:
-        """What the prompt says, for grouping. Capitals are rendered text: one letter after the other, no word of the language."""
-        return frozenset(word for word in WORD.findall(self.prompt) if not (word.isupper() and len(word) > 1) and word not in ("a", "an", "the"))
+    def features(self) -> frozenset[str]:
+        """What the prompt says, for grouping: see `said`."""
+        return said(self.prompt)
+
+
+def said(prompt: str) -> frozenset[str]:
+    """The words of a prompt; of rendered text, which is in capitals, the letters (``letter K``): words of the language it has none."""
+    words = WORD.findall(prompt)
+    rendered = {word for word in words if word.isupper() and len(word) > 1}
+    return frozenset({f"letter {mark}" for word in rendered for mark in word} | {word for word in words if word not in rendered and word not in ARTICLES})
+
+
+def counted(prompts: Iterable[str]) -> Counter[str]:
+    """How many prompts have each feature: what training data say."""
+    return Counter(feature for prompt in prompts for feature in said(prompt))
 
 
 def parse_truth(text: str, task: str) -> Scene | Edit | None:

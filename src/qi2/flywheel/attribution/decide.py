@@ -5,13 +5,14 @@ A group is acted on only where its own prompts succeed less often than ``mostly`
 where it is more than a share ``tolerate`` of what was asked of its kind. Then, in this order:
 
 1. prompt: other wordings, or the enhancer's, succeed more often than its own, beyond chance and by ``gain``, and are not rare themselves.
-2. pretraining: it never succeeds (below ``never`` beyond chance, by no sampler above it), and training data like it are scarce.
+2. pretraining: it never succeeds (below ``never`` beyond chance, by no sampler above it), and training data like it are scarce: what its prompts have in
+   common stands in hardly any training prompt, or its nearest training samples are further than ordinary prompts' are.
 3. rl: it can, but rarely does: success appears among samples, or rises under guidance, with more steps, or where the model
    is asked that RLHF began from.
 4. none: no test decides, and the reason says which were run.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,8 @@ from qi2.flywheel.config import DecideConfig
 TRACKS = ("rl", "pretraining", "prompt", "none")
 NEW = "<new word>"  # stands for any word that no training prompt has
 SPLITS = 2  # so many words at most tell a group from the rest of its kind
+Known = Mapping[str, int]
+"""How many training prompts have each feature (`qi2.flywheel.attribution.cases.counted`)."""
 Tested = Mapping[tuple[str, str], int]
 """How many prompts of every (task, kind) were tried where the failures come from."""
 
@@ -61,19 +64,21 @@ class Group:
         return [Tally(sum(t.right for t in own), sum(t.tried for t in own)) for own in found]
 
 
-def decide(evidence: Sequence[Evidence], cfg: DecideConfig, known: Collection[str] | None = None, tested: Tested | None = None) -> list[Decision]:
-    """One decision per case, in their order. ``known``: the words of training prompts, where they are known."""
+def decide(evidence: Sequence[Evidence], cfg: DecideConfig, known: Known | None = None, tested: Tested | None = None) -> list[Decision]:
+    """One decision per case, in their order. ``known``: what training prompts say, where it is known."""
     groups = grouped(evidence, cfg, known)
     weak = st.holm([st.below(group.tallies(OWN), cfg.mostly) if len(group.members) >= cfg.least else 1.0 for group in groups])
     decided: dict[str, Decision] = {}
     for group, p in zip(groups, weak, strict=True):
         group.facts = facts(group, p)
+        if known is not None and group.words:
+            group.facts["training_prompts"] = {word: known.get(word, 0) for word in group.words if word != NEW}
         track, reason = _route(group, p, cfg, tested or {})
         decided |= {e.case.id: Decision(e.case.id, track, {"group": group.facts, "own": e.to_json()}, reason) for e in group.members}
     return [decided[e.case.id] for e in evidence]
 
 
-def grouped(evidence: Sequence[Evidence], cfg: DecideConfig, known: Collection[str] | None = None) -> list[Group]:
+def grouped(evidence: Sequence[Evidence], cfg: DecideConfig, known: Known | None = None) -> list[Group]:
     """Groups by task and kind, parted where a word's prompts succeed with another frequency than the rest."""
     kinds: dict[tuple[str, str], list[Evidence]] = {}
     for item in evidence:
@@ -84,7 +89,7 @@ def grouped(evidence: Sequence[Evidence], cfg: DecideConfig, known: Collection[s
     return found
 
 
-def _parted(group: Group, cfg: DecideConfig, known: Collection[str] | None, left: int) -> list[Group]:
+def _parted(group: Group, cfg: DecideConfig, known: Known | None, left: int) -> list[Group]:
     """The group, or its two parts by the word that tells them apart best, beyond chance over all words that were tried."""
     said = [features(e.case, known) for e in group.members]
     rates = [e.rate(OWN) or 0.0 for e in group.members]
@@ -106,15 +111,15 @@ def _parted(group: Group, cfg: DecideConfig, known: Collection[str] | None, left
     ]
 
 
-def features(case: Case, known: Collection[str] | None) -> set[str]:
-    """The words of a prompt, and whether one of them is new."""
-    words = set(case.words)
-    return words | ({NEW} if known is not None and any(new(word, known) for word in words) else set())
+def features(case: Case, known: Known | None) -> set[str]:
+    """What a prompt says, and whether any of it is new."""
+    own = set(case.features)
+    return own | ({NEW} if known is not None and any(new(feature, known) for feature in own) else set())
 
 
-def new(word: str, known: Collection[str]) -> bool:
-    """Whether no training prompt has a word; single capitals are rendered text."""
-    return not (len(word) == 1 and word.isupper()) and word not in known and word.lower() not in known
+def new(feature: str, known: Known) -> bool:
+    """Whether no training prompt has a word; letters of rendered text are no words."""
+    return not feature.startswith("letter ") and not known.get(feature, 0) and not known.get(feature.lower(), 0)
 
 
 def facts(group: Group, p: float) -> dict[str, Any]:
@@ -178,6 +183,11 @@ def _never(group: Group, cfg: DecideConfig) -> bool:
 
 
 def _missing(group: Group, cfg: DecideConfig, seen: str) -> tuple[str, str]:
+    """Never right: whether training data are scarce, by what tells the group apart and by its nearest samples."""
+    counts = group.facts.get("training_prompts", {})
+    if lacking := [word for word, n in counts.items() if n <= cfg.few]:
+        said = ", ".join(f"{word!r} in {counts[word]} training prompts" for word in lacking)
+        return "pretraining", f"{group.name}: the model never succeeds and training data are missing: {seen}; {said}."
     near = group.facts.get("neighbours")
     if near is None:
         return "pretraining", f"{group.name}: the model never succeeds: {seen}, by no sampler or wording more; its training data were not searched."

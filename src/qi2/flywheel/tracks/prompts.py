@@ -7,7 +7,7 @@ the enhancer's strategies then degrade other annotations into the same way of sp
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ class Wordings:
     reasons: list[str] = field(default_factory=list)
 
 
-def learn(decisions: Sequence[Decision], cases: Mapping[str, Case], known: Collection[str] | None, cfg: PromptTrackConfig) -> Wordings:
+def learn(decisions: Sequence[Decision], cases: Mapping[str, Case], known: Mapping[str, int] | None, cfg: PromptTrackConfig) -> Wordings:
     """What prompt failures teach the enhancer; prompts of held-out suites give wordings of single words, never whole examples.
 
-    ``known``: the words of training prompts; without them every word that only the failing prompt has counts.
+    ``known``: what training prompts say; without them every word that only the failing prompt has counts.
     """
     pairs = [(cases[d.signal], best) for d in decisions if d.track == "prompt" and (best := _best(d))]
     pairs = [pair for pair in pairs if pair[1] != pair[0].prompt]
@@ -61,7 +61,7 @@ def _best(decision: Decision) -> str:
     return max(good, key=lambda text: (good[text], -len(text), text)) if good else ""
 
 
-def aligned(pairs: Sequence[tuple[str, str]], known: Collection[str] | None, least: int) -> dict[str, list[str]]:
+def aligned(pairs: Sequence[tuple[str, str]], known: Mapping[str, int] | None, least: int) -> dict[str, list[str]]:
     """{fine word: [what is said instead]} from (failing, succeeding) prompts.
 
     A new word stands for the word that the succeeding prompts have and the failing ones lack wherever it is said, and not elsewhere: the smallest p of
@@ -72,7 +72,7 @@ def aligned(pairs: Sequence[tuple[str, str]], known: Collection[str] | None, lea
 
     split = [(_words(short), _words(fine)) for short, fine in pairs]
     lacking = [fine - short for short, fine in split]
-    new = [{word for word in short - fine if known is None or (word not in known and word.lower() not in known)} for short, fine in split]
+    new = [{word for word in short - fine if known is None or not (known.get(word) or known.get(word.lower()))} for short, fine in split]
     meanings = sorted(set().union(*lacking)) if lacking else []
     table: dict[str, list[str]] = {}
     for word in sorted(set().union(*new)) if new else []:
