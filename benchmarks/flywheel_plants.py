@@ -133,3 +133,78 @@ def _plural(word: str) -> str:
     if word in SYNONYMS:
         return SYNONYMS[word]
     return f"{SYNONYMS[word[:-1]]}s" if word.endswith("s") and word[:-1] in SYNONYMS else word
+
+
+def repair_data(recipe: Any, diagnosis: Any, runs: Path, out: Path) -> dict[str, Any]:
+    """What the pre-training track makes of its failures, accepted without review (waived) and encoded; nothing held out."""
+    from qi2.core.reporter import NullReporter
+    from qi2.flywheel.attribution.cases import said
+    from qi2.training.accepted import keep
+
+    few = recipe.flywheel.decide.few
+    counts = [d.evidence["group"]["training_prompts"] for d in diagnosis.decisions if d.track == "pretraining"]
+    groups = {tuple(feature for feature, n in own.items() if n <= few) for own in counts}
+    asked = sorted({diagnosis.by_id[d.signal].kind for d in diagnosis.decisions if d.track == "pretraining"})
+    made = renders(asked, [set(group) for group in groups], recipe.flywheel.candidates, said)
+    write_shards(made, out / "shards")
+    keep(replace(recipe, accepted=replace(recipe.accepted, path=str(out / "shards"))), runs / "standins" / "vlm", runs / "vae", out / "stage", NullReporter())
+    return {"groups": [list(group) for group in groups], "kinds": asked, "accepted": len(made)}
+
+
+def renders(kinds: Sequence[str], groups: Sequence[set[str]], n: int, said: Callable[[str], Any]) -> list[Any]:
+    """New training scenes whose captions have what a group of failures has in common."""
+    from qi2.core.rng import numpy_rng
+    from qi2.data.world.captions import captions
+    from qi2.data.world.sample import sample_scene
+
+    found: list[Any] = []
+    i = 0
+    while kinds and groups and len(found) < n:
+        draw = numpy_rng(93, "benchmark/flywheel/renders", i)
+        scene = sample_scene(draw, kinds[i % len(kinds)], "train")
+        text, i = captions(scene, draw, 1)[0], i + 1
+        if any(group <= set(said(text)) for group in groups):
+            found.append((scene, text))
+    return found
+
+
+def write_shards(made: Sequence[Any], folder: Path) -> None:
+    """Scenes and captions as the flywheel's accepted data."""
+    from qi2.core.publish import publish
+    from qi2.data.shards import Row, ShardWriter
+    from qi2.data.world.defects import encode_png
+    from qi2.data.world.render import render
+
+    with publish(folder) as staging, ShardWriter(staging) as writer:
+        for i, (scene, text) in enumerate(made):
+            writer.add(Row(f"accepted-{i:05d}", encode_png(render(scene, 64)), "png", (text,), "accepted", kind=scene.kind, scene=scene.to_json()))
+
+
+def overridden(recipe: Any, overrides: dict[str, Any]) -> Any:
+    """A recipe with a round's changes of section rlhf."""
+    prompts = replace(recipe.rlhf.prompts, kinds=overrides.get("rlhf.prompts.kinds", recipe.rlhf.prompts.kinds))
+    return replace(recipe, rlhf=replace(recipe.rlhf, prompts=prompts, rewards=overrides.get("rlhf.rewards", recipe.rlhf.rewards)))
+
+
+def train_enhancer(recipe: Any, folder: Path, overrides: dict[str, Any]) -> None:
+    """The enhancer by supervised training alone, with a round's wordings and examples; unless it is there."""
+    from qi2.core.reporter import NullReporter
+    from qi2.enhancer.train import EnhancerInputs
+    from qi2.enhancer.train import train_enhancer as train_it
+
+    if (folder / "enhancer").exists():
+        return
+    config = recipe.enhancer
+    more = {name: overrides.get(f"enhancer.triplets.{name}", []) for name in ("wordings", "examples")}
+    config = replace(config, triplets=replace(config.triplets, **more), rl=replace(config.rl, steps=0))
+    nobody: Any = None  # without RL nothing is drawn
+    train_it(replace(recipe, enhancer=config), EnhancerInputs(folder / "raw", config.size), nobody, {}, folder / "enhancer", NullReporter())
+
+
+def rewritten(folder: Path, cases: Sequence[Any]) -> list[Any]:
+    """The cases with their prompts as a folder's enhancer says them."""
+    from qi2.enhancer.enhance import Enhancer
+    from qi2.enhancer.request import Request
+
+    found = Enhancer.load(folder / "enhancer").enhance([Request(case.prompt) for case in cases])
+    return [replace(case, prompt=one.text) for case, one in zip(cases, found, strict=True)]

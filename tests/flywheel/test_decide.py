@@ -130,6 +130,13 @@ def test_precision_and_recall_count_what_was_planted() -> None:
     assert scores["none"].to_json()["recall"]["low"] > 0.6
 
 
+def test_what_all_failures_of_a_kind_share_needs_no_others_to_compare_with() -> None:
+    missing = group(10, "text", "the word KA at the top", own=0.0, low=0.0, high=0.0, steps=0.0, reworded=0.0)
+    (decision, *_) = decide(missing, RULES, known=counted(["the word SA at the top"] * 9))
+    assert decision.track == "pretraining"
+    assert decision.evidence["group"]["training_prompts"]["letter K"] == 0
+
+
 def test_every_kind_gets_its_turn_where_there_are_too_many() -> None:
     assert in_turn(["a1", "a2", "a3", "b1", "c1"], lambda text: text[0], 3) == ["a1", "b1", "c1"]
 

@@ -12,6 +12,7 @@ where it is more than a share ``tolerate`` of what was asked of its kind. Then, 
 4. none: no test decides, and the reason says which were run.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from qi2.flywheel.config import DecideConfig
 
 TRACKS = ("rl", "pretraining", "prompt", "none")
 NEW = "<new word>"  # stands for any word that no training prompt has
+COMMON = 0.9  # share of a group's prompts that say what the group has in common
 SPLITS = 2  # so many words at most tell a group from the rest of its kind
 Known = Mapping[str, int]
 """How many training prompts have each feature (`qi2.flywheel.attribution.cases.counted`)."""
@@ -71,8 +73,8 @@ def decide(evidence: Sequence[Evidence], cfg: DecideConfig, known: Known | None 
     decided: dict[str, Decision] = {}
     for group, p in zip(groups, weak, strict=True):
         group.facts = facts(group, p)
-        if known is not None and group.words:
-            group.facts["training_prompts"] = {word: known.get(word, 0) for word in group.words if word != NEW}
+        if known is not None:
+            group.facts["training_prompts"] = {feature: known.get(feature, 0) for feature in common(group)}
         track, reason = _route(group, p, cfg, tested or {})
         decided |= {e.case.id: Decision(e.case.id, track, {"group": group.facts, "own": e.to_json()}, reason) for e in group.members}
     return [decided[e.case.id] for e in evidence]
@@ -120,6 +122,12 @@ def features(case: Case, known: Known | None) -> set[str]:
 def new(feature: str, known: Known) -> bool:
     """Whether no training prompt has a word; letters of rendered text are no words."""
     return not feature.startswith("letter ") and not known.get(feature, 0) and not known.get(feature.lower(), 0)
+
+
+def common(group: Group) -> list[str]:
+    """What (nearly) all prompts of a group say."""
+    counts = Counter(feature for e in group.members for feature in e.case.features)
+    return sorted(feature for feature, n in counts.items() if n >= COMMON * len(group.members))
 
 
 def facts(group: Group, p: float) -> dict[str, Any]:

@@ -1,0 +1,218 @@
+"""One round of the flywheel: signals to decisions, decisions to changes of the next training, review, and afterwards what it changed (report section 2.4).
+
+A round's folder ``home/rounds/NNN`` has state.json (phase, changes, reasons, provenance), decisions.jsonl (every failure with its evidence), before.json (the
+evaluation that it starts from), report.json and report.md. Every phase can be repeated: what is there is not made again. Phases:
+
+    review    candidates wait for people; the round goes on when it is called again
+    ready     the changes are decided; the stages that they affect have to run
+    nothing   no failure was acted on: nothing changes, and no stage runs
+    done      trained, evaluated, reported
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qi2.core.errors import QI2Error
+from qi2.core.publish import write_file
+from qi2.evaluation.bootstrap import Bootstrap
+from qi2.flywheel import accepted, report
+from qi2.flywheel.attribution.cases import Case, from_signals
+from qi2.flywheel.attribution.decide import Decision
+from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
+from qi2.flywheel.attribution.probes import Near
+from qi2.flywheel.tracks import prompts, rl
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
+
+REVIEW, READY, NOTHING, DONE = "review", "ready", "nothing", "done"
+RESULTS = "results.json"
+
+
+@dataclass
+class State:
+    """Where a round stands."""
+
+    number: int
+    phase: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)  # of the configuration, dotted keys
+    reasons: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)  # failures by track
+    acted: dict[str, list[str]] = field(default_factory=dict)  # category -> tracks
+    provenance: dict[str, Any] = field(default_factory=dict)
+    candidates: int = 0
+    pending: int = 0
+    message: str = ""
+
+
+@dataclass
+class Parts:
+    """What a round needs from beside it. ``augment``: candidates of the pre-training track; ``queue``: where they are reviewed, as `qi2.flywheel.review.queue`."""
+
+    store: Any
+    queue: Any
+    augment: Callable[[Sequence[Decision], Mapping[str, Case], int], Sequence[Any]]
+    near: Near | None = None
+
+
+class Flywheel:
+    """The rounds of one scale. ``home``: their folder; ``runs``: the results of the line; ``first``: the configuration before any round."""
+
+    def __init__(self, cfg: "Recipe", first: "Recipe", home: Path, runs: Path, parts: Parts) -> None:
+        self.cfg, self.first, self.home, self.runs, self.parts = cfg, first, Path(home), Path(runs), parts
+
+    def folder(self, number: int) -> Path:
+        """A round's folder."""
+        return self.home / "rounds" / f"{number:03d}"
+
+    def last(self) -> State | None:
+        """The newest round; None before the first."""
+        found = sorted((self.home / "rounds").glob("*/state.json"))
+        return State(**json.loads(found[-1].read_text())) if found else None
+
+    def open(self) -> State:
+        """Begin a round, or go on with one that waits for review; returns where it stands. Raises QI2Error without an evaluation."""
+        state = self.last()
+        if state is None or state.phase in (NOTHING, DONE):
+            state = self._begin(1 if state is None else state.number + 1)
+        if state.phase == REVIEW:
+            state = self._review(state)
+        return state
+
+    def _begin(self, number: int) -> State:
+        results = self.runs / "evaluate" / RESULTS
+        if not results.exists():
+            raise QI2Error(f"{results} does not exist; the flywheel starts from a trained and evaluated line, so run `make run` first")
+        signals = [s for s in self.parts.store.all() if s.source in self.cfg.flywheel.sources and self._current(s)]
+        store, most = self.parts.store, self.cfg.flywheel.probes.most
+        cases = from_signals(signals, store.picture, most)
+        found = diagnose(self.cfg, self.runs, cases, tested(json.loads(results.read_text())), self.parts.near)
+        folder = self.folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        found.write(folder / "decisions.jsonl")
+        shutil.copyfile(results, folder / "before.json")
+        state = State(number, counts=found.counts(), reasons=list(found.reasons()))
+        state.provenance = {"signals": store.digest(), "signals_version": store.version, "model": found.model, "failures": len(cases)}
+        return self._act(state, found)
+
+    def _current(self, signal: Any) -> bool:
+        """Whether a signal is of a model that this line has now: one of the chain by name and, where it says which, by its weights."""
+        manifest = self.runs / str(signal.model) / "manifest.json"
+        weights = signal.provenance.get("weights", "")
+        if not manifest.exists():
+            return bool(signal.source == "feedback")
+        return not weights or json.loads(manifest.read_text())["files"].get("model.safetensors") == weights
+
+    def _act(self, state: State, found: Diagnosis) -> State:
+        """Turn decisions into changes and candidates."""
+        kinds = {case.id: f"{case.task}/{case.kind}" for case in found.cases}
+        change = rl.adjust(found.decisions, found.by_id, self.cfg.rlhf, self.first.rlhf, self.cfg.flywheel.rl)
+        learnt = prompts.learn(found.decisions, found.by_id, found.known, self.cfg.flywheel.prompts)
+        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts")}
+        state.reasons += [*change.reasons, *learnt.reasons]
+        state.acted = {name: list(tracks) for name, tracks in report.targets(found.decisions, kinds).items()}
+        missing = [decision for decision in found.decisions if decision.track == "pretraining"]
+        candidates = list(self.parts.augment(missing, found.by_id, self.cfg.flywheel.candidates)) if missing else []
+        state.candidates = len(candidates)
+        if candidates:
+            self.parts.queue.put(candidates)
+            state.phase = REVIEW
+            return self._save(state)
+        return self._ready(state)
+
+    def _review(self, state: State) -> State:
+        """Take what review has decided; wait while it has not decided enough."""
+        state.pending = settle(self.parts.queue, self.cfg.flywheel.review)
+        if state.pending:
+            state.message = f"{state.pending} of {state.candidates} candidates wait for review: qi2 flywheel review; then call the round again"
+            return self._save(state)
+        count = accepted.write(self.parts.queue.accepted(), self.parts.store.picture, self.home / "accepted")
+        if count:
+            path = str(self.home / "accepted")
+            state.overrides["accepted.path"] = path
+            state.provenance["data"] = accepted.version(self.home / "accepted")
+            state.reasons.append(f"{count} accepted samples join supervised fine-tuning, {self.cfg.accepted.repeat} times for one curated row of their kind.")
+        return self._ready(state)
+
+    def _ready(self, state: State) -> State:
+        state.phase = READY if state.overrides else NOTHING
+        sent = ", ".join(f"{track} {n}" for track, n in state.counts.items())
+        if state.phase == NOTHING:
+            state.message = f"round {state.number} changes nothing: of {state.provenance.get('failures', 0)} failures ({sent}) none is acted on"
+            self._finish(state, [])
+        else:
+            state.message = f"round {state.number}: {sent}; changes {', '.join(sorted(state.overrides))}"
+        return self._save(state)
+
+    def close(self) -> State:
+        """After training and evaluation: compare with before and write the report. Raises QI2Error where the suites differ or there is nothing to close."""
+        state = self.last()
+        if state is None or state.phase != READY:
+            raise QI2Error("no round waits to be closed; begin one with the flywheel flow")
+        before, after = (json.loads(path.read_text()) for path in (self.folder(state.number) / "before.json", self.runs / "evaluate" / RESULTS))
+        report.same_suite(before, after)
+        model, boot = state.provenance["model"], Bootstrap(self.cfg.evaluate.seed, self.cfg.evaluate.resamples)
+        sides = [report.rights(results, model) for results in (before, after)]
+        categories = report.compare(sides[0], sides[1], state.acted, boot)
+        state.provenance["suite"] = after["suite"]["hashes"]["t2i"]
+        state.phase = DONE
+        self._finish(state, categories)
+        return self._save(state)
+
+    def _finish(self, state: State, categories: list[report.Category]) -> None:
+        made = report.RoundReport(
+            state.number, categories, {**state.provenance, "reasons": state.reasons, "counts": state.counts, "overrides": state.overrides}
+        )
+        state.message = report.verdict(made) if categories else state.message
+        made.facts["verdict"] = state.message
+        folder = self.folder(state.number)
+        write_file(folder / "report.json", json.dumps(made.to_json(), indent=1, default=str).encode())
+        write_file(folder / "report.md", report.markdown(made).encode())
+
+    def _save(self, state: State) -> State:
+        write_file(self.folder(state.number) / "state.json", json.dumps(asdict(state), indent=1, default=str).encode())
+        return state
+
+
+def tested(results: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    """How many prompts of every (task, kind) an evaluation tried."""
+    found: dict[tuple[str, str], int] = {}
+    for suite, task, prefix in (("t2i", "t2i", ""), ("edit", "ti2i", "edit/")):
+        for item in results.get(suite, {}).get("items", []):
+            key = (task, f"{prefix}{item['kind']}")
+            found[key] = found.get(key, 0) + 1
+    return found
+
+
+def settle(queue: Any, cfg: Any) -> int:
+    """Decide what needs no person, each such decision recorded as waived or sampled; how many candidates still wait.
+
+    ``sampled``: a share, the first by id, is for people; where they have decided it and accepted enough of it, the rest is accepted unseen.
+    """
+    waiting = sorted(queue.pending(), key=lambda candidate: str(candidate.id))
+    if cfg.mode == "waived":
+        for candidate in waiting:
+            queue.decide(candidate.id, "accept", by="waived", why="review is waived by flywheel.review.mode")
+        return 0
+    if cfg.mode == "person":
+        return len(waiting)
+    if cfg.mode != "sampled":
+        raise QI2Error(f"flywheel.review.mode is {cfg.mode!r}; choose person, sampled or waived")
+    return _sampled(queue, cfg, waiting)
+
+
+def _sampled(queue: Any, cfg: Any, waiting: Sequence[Any]) -> int:
+    accepted_now, rejected = len(queue.accepted()), len(queue.rejected())
+    decided = accepted_now + rejected
+    wanted = max(1, round(cfg.share * (decided + len(waiting))))
+    if decided < wanted:
+        return min(len(waiting), wanted - decided)
+    if accepted_now / decided < cfg.agreement:
+        return len(waiting)  # people refused too much of the sample to take the rest unseen
+    for candidate in waiting:
+        queue.decide(candidate.id, "accept", by="sampled", why=f"{accepted_now} of {decided} sampled candidates were accepted")
+    return 0
