@@ -50,6 +50,11 @@ class Recipe:
 
 
 def scale_layers(conf: Path, scale: str) -> list[Path]:
-    """The files under ``conf`` whose values make up a scale: ``base.yaml`` where it exists, then ``scale/SCALE.yaml``."""
-    base = conf / "base.yaml"
-    return [*([base] if base.exists() else []), conf / "scale" / f"{scale}.yaml"]
+    """The files under ``conf`` whose values make up a scale: ``base.yaml`` where it exists, ``scale/SCALE.yaml``, and what rounds of the flywheel changed."""
+    base, rounds = conf / "base.yaml", flywheel_layer(conf, scale)
+    return [*([base] if base.exists() else []), conf / "scale" / f"{scale}.yaml", *([rounds] if rounds.exists() else [])]
+
+
+def flywheel_layer(conf: Path, scale: str) -> Path:
+    """Where rounds of the data flywheel leave their changes of a scale."""
+    return conf / "flywheel" / f"{scale}.yaml"

@@ -51,7 +51,7 @@ class State:
 
 @dataclass
 class Parts:
-    """What a round needs from beside it. ``augment``: candidates of the pre-training track; ``queue``: where they are reviewed, as `qi2.flywheel.review.queue`."""
+    """What a round needs from beside it. ``augment``: candidates of the pre-training track; ``queue``: where they are reviewed (`flywheel.review.queue`)."""
 
     store: Any
     queue: Any
@@ -90,7 +90,7 @@ class Flywheel:
         signals = [s for s in self.parts.store.all() if s.source in self.cfg.flywheel.sources and self._current(s)]
         store, most = self.parts.store, self.cfg.flywheel.probes.most
         cases = from_signals(signals, store.picture, most)
-        found = diagnose(self.cfg, self.runs, cases, tested(json.loads(results.read_text())), self.parts.near)
+        found = diagnose(self.cfg, self.runs, cases, prompts_by_kind(json.loads(results.read_text())), self.parts.near)
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         found.write(folder / "decisions.jsonl")
@@ -178,7 +178,7 @@ class Flywheel:
         return state
 
 
-def tested(results: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+def prompts_by_kind(results: Mapping[str, Any]) -> dict[tuple[str, str], int]:
     """How many prompts of every (task, kind) an evaluation tried."""
     found: dict[tuple[str, str], int] = {}
     for suite, task, prefix in (("t2i", "t2i", ""), ("edit", "ti2i", "edit/")):

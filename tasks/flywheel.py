@@ -1,0 +1,77 @@
+"""``python -m tasks flywheel``: one step of a round of the data flywheel, beside the DAG. QI2_FLYWHEEL says which: ``open`` (by default) or ``close``.
+
+Open: failures of the last evaluation join the signals, all are attributed, and what the tracks change is written to ``conf/flywheel/SCALE.yaml``, or the
+round waits for review. Close: the evaluation after training is compared with the one before. Everything is kept under ``.qi2/flywheel/SCALE/``.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qi2.core.publish import write_file
+from qi2.evaluation.summary import revision
+from qi2.flywheel.round import READY, Flywheel, Parts, State
+from tasks import config, settings
+
+if TYPE_CHECKING:
+    from qi2.flywheel.attribution.cases import Case
+    from qi2.flywheel.attribution.decide import Decision
+    from qi2.recipe import Recipe
+
+STEP = "QI2_FLYWHEEL"
+OPEN, CLOSE = "open", "close"
+
+
+def home(scale: str) -> Path:
+    """Signals, review and rounds of a scale, relative to the project root."""
+    return (settings.STATE / "flywheel" / scale).relative_to(settings.ROOT)
+
+
+def result_file(scale: str) -> Path:
+    """What the last step of a scale wrote: the round's state."""
+    return settings.ROOT / home(scale) / "result.json"
+
+
+def main(scale: str) -> None:
+    """Do the step and write its result."""
+    recipe = config.read(scale)
+    wheel = Flywheel(recipe, config.before_rounds(scale), home(scale), settings.runs_folder(scale), parts(recipe, scale))
+    state = wheel.close() if os.environ.get(STEP, OPEN) == CLOSE else _open(wheel, scale)
+    state.provenance["git"] = revision(settings.ROOT)
+    write_file(result_file(scale), json.dumps({**asdict(state), "folder": str(wheel.folder(state.number))}, indent=1, default=str).encode())
+    print(state.message)
+
+
+def _open(wheel: Flywheel, scale: str) -> State:
+    last = wheel.last()
+    if last is None or last.phase not in ("review", READY):
+        collect(wheel, scale)
+    state = wheel.open()
+    if state.phase == READY:
+        config.add_round(scale, state.overrides)
+    return state
+
+
+def collect(wheel: Flywheel, scale: str) -> int:
+    """Let the failures of the last evaluation join the signals; how many were new."""
+    from qi2.flywheel.collect.evaluation import failures
+
+    return int(wheel.parts.store.add(failures(settings.runs_folder(scale), wheel.parts.store)))
+
+
+def parts(recipe: "Recipe", scale: str) -> Parts:
+    """Store, review queue, retrieval and the pre-training track of a scale."""
+    from qi2.flywheel.review.queue import ReviewQueue
+
+    from qi2.flywheel.store import SignalStore
+    from qi2.flywheel.tracks import pretraining
+
+    store = SignalStore(home(scale) / "signals")
+
+    def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Any]:
+        return pretraining.candidates(decisions, cases, most)
+
+    return Parts(store, ReviewQueue(home(scale) / "review"), augment)
