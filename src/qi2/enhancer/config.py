@@ -35,7 +35,6 @@ class TripletsConfig:
     )
     edit_mixture: dict[str, float] = field(default_factory=lambda: {"concise": 1.0, "colloquial": 0.5})  # report: no stochastic removal for edits
     keep: float = 0.15  # share of triplets whose prompt is full already, so that a full prompt is left as it is
-    drills: float = 0.0  # share of further triplets whose prompt is a row of random words to be copied: a model that starts from nothing learns copying by them
     wordings: list[str] = field(default_factory=list)  # further files of colloquial wordings
     examples: list[str] = field(default_factory=list)  # JSONL files of further triplets
     llm: str = ""  # a chat model (folder or hub id) that classifies and degrades; "": exact rules

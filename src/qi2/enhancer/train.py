@@ -21,7 +21,7 @@ from qi2.enhancer.request import Request
 from qi2.enhancer.rewards import Judge, Scorer
 from qi2.enhancer.rl import train_rl
 from qi2.enhancer.sft import train_sft
-from qi2.enhancer.triplets import DRILL, Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
+from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
 from qi2.training.encode import square
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
         reporters = Reporters(reporter, FileReporter(staging))
         triplets = read_triplets(inputs.start / TRIPLETS)
-        held, asked = triplets[:HELD], [t for t in triplets[HELD:] or triplets if t.kind != DRILL][: rl.steps * rl.prompts]
+        held, asked = triplets[:HELD], (triplets[HELD:] or triplets)[: rl.steps * rl.prompts]
         before, metrics = Enhancer.load(inputs.start), {"enhancer/steps": float(rl.steps)}
         model = lm.adapted(before.model, config.model.lora_rank)
         if rl.steps:

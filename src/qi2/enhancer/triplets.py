@@ -15,12 +15,10 @@ from qi2.enhancer.categories import classify
 from qi2.enhancer.config import TASKS, LimitsConfig, TripletsConfig
 from qi2.enhancer.strategies.base import Strategy, quoted
 from qi2.enhancer.strategies.registry import check_mixture, strategies
+from qi2.enhancer.template import FULL
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FULL = "the prompt is full"
-DRILL = "drill"  # the kind of triplets that only teach copying
 
 
 @dataclass(frozen=True)
@@ -118,23 +116,8 @@ def build(found: Sequence[Annotation], config: TripletsConfig, degrade: Degrade,
         for i, annotation in enumerate(_in_turn(group, round(config.pool * share[task]), seed)):
             triplets.append(degrade(annotation, rng.numpy_rng(seed, f"enhancer/degrade/{task}", i)))
     more = [example for path in config.examples for example in read_triplets(Path(path))]
-    mixed = [*triplets, *more, *_drills(triplets, round(config.drills * config.pool), seed)]
+    mixed = [*triplets, *more]
     return [mixed[int(i)] for i in rng.numpy_rng(seed, "enhancer/mix").permutation(len(mixed))]
-
-
-def _drills(triplets: Sequence[Triplet], n: int, seed: int) -> list[Triplet]:
-    """``n`` rows of 3 to 12 words of the prompts in random order, some of them of random capital letters, which stand as they are."""
-    words = sorted({word for triplet in triplets for word in triplet.fine.split()})
-    capitals = sorted({letter for word in words for letter in word if word.isupper()})
-    drills = []
-    for i in range(n if words else 0):
-        draw = rng.numpy_rng(seed, "enhancer/drill", i)
-        row = [words[int(k)] for k in draw.integers(len(words), size=int(draw.integers(3, 13)))]
-        if capitals:
-            row[int(draw.integers(len(row)))] = "".join(capitals[int(k)] for k in draw.integers(len(capitals), size=2))
-        text = " ".join(row)
-        drills.append(Triplet(f"drill-{i}", "t2i", DRILL, "general", text, FULL, text))
-    return drills
 
 
 def _in_turn(group: Sequence[Annotation], n: int, seed: int) -> list[Annotation]:
