@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,15 @@ class Dreamer:
         self.known = {text: scene for scene in scenes for text in all_captions(scene)}
 
     def __call__(self, prompts: Sequence[str], references: Sequence[Sequence[Image.Image]], seeds: Sequence[int]) -> list[Image.Image]:
-        return [render(self.known[p], self.size) if p in self.known else _noise(seed, self.size) for p, seed in zip(prompts, seeds, strict=True)]
+        return [render(self.known[p], self.size) if p in self.known else _noise(seed, self.size, p) for p, seed in zip(prompts, seeds, strict=True)]
 
 
-def _noise(seed: int, size: int = 64) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8))
+def _noise(seed: int, size: int = 64, prompt: str = "") -> Image.Image:
+    return Image.fromarray(np.random.default_rng([seed, zlib.crc32(prompt.encode())]).integers(0, 255, (size, size, 3), dtype=np.uint8))
+
+
+def _brightness(answers: Sequence[Any]) -> torch.Tensor:
+    return torch.tensor([float(np.asarray(answer.image).mean()) for answer in answers])
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,7 @@ def _sft(recipe: Recipe, raw: Path, out: Path, checkpoints: Path) -> dict[str, f
 
 
 def _rl(recipe: Recipe, raw: Path, start: Path, out: Path, checkpoints: Path | None) -> dict[str, float]:
-    return train_enhancer(recipe, EnhancerInputs(start, raw, checkpoints), Dreamer([], 32), {}, out, NullReporter())
+    return train_enhancer(recipe, EnhancerInputs(start, raw, checkpoints), Dreamer([], 32), {"alignment": _brightness}, out, NullReporter())
 
 
 @pytest.mark.parametrize("kept", [2, 4])
@@ -95,7 +100,12 @@ def test_sft_goes_on_from_its_newest_checkpoint_to_the_same_weights(recipe: Reci
     assert (tmp_path / "resumed" / "curves.csv").read_bytes() == (tmp_path / "whole" / "curves.csv").read_bytes()
 
 
-def test_rl_goes_on_from_its_newest_checkpoint_to_the_same_weights(recipe: Recipe, raw: Path, tmp_path: Path) -> None:
+def test_rl_goes_on_from_its_newest_checkpoint_to_the_same_weights(raw: Path, tmp_path: Path) -> None:
+    """A model that learned two answers to one prompt, of which the pictures of one are brighter."""
+    path = tmp_path / "two.jsonl"
+    path.write_text("".join(json.dumps({"short": "go", "reasoning": "r", "fine": fine}) + "\n" for fine in ("a red circle", "a blue star") * 50))
+    sft = {**SMALL["sft"], "steps": 60}  # type: ignore[dict-item]
+    recipe = load(Recipe, [{"enhancer": {**SMALL, "sft": sft, "triplets": {"pool": 0, "examples": [str(path)]}}}])
     _sft(recipe, raw, tmp_path / "sft", tmp_path / "sft_checkpoints")
     _rl(recipe, raw, tmp_path / "sft", tmp_path / "whole", tmp_path / "checkpoints")
     assert _weights(tmp_path / "whole") != _weights(tmp_path / "sft")

@@ -31,7 +31,7 @@ def train_sft(
     rows = [{"prompt": question(tokenizer, config.instructions, t.task, t.short), "completion": answer(t.reasoning, t.fine, t.short) + END} for t in triplets]
     settings = SFTConfig(
         output_dir=str(scratch), max_steps=sft.steps, per_device_train_batch_size=micro, gradient_accumulation_steps=max(1, sft.batch_size // micro),
-        max_grad_norm=sft.optimizer.clip, max_length=None, train_sampling_strategy="group_by_length",
+        max_grad_norm=sft.optimizer.clip, max_length=None,
         save_strategy="steps" if folder else "no", save_steps=sft.save_every, **shared(model, seed, max(1, sft.steps // POINTS)),
     )  # fmt: skip
     trainer = SFTTrainer(
