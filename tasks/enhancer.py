@@ -1,4 +1,4 @@
-"""Stage `enhancer`: the prompt enhancer, trained beside the generator that reads what it writes."""
+"""Stage `enhancer`: the prompt enhancer after RL, with the generator that reads what it writes in the loop."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,4 +21,5 @@ def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     config, vlm = recipe.enhancer, runs / "standins" / "vlm"
     pipe = replace(Pipeline.load(runs, config.generator, config.device), sampler=recipe.sampler, size=config.size, batch=config.batch, quiet=True)
     scorers = RewardModels.load(runs / "rewards", vlm, REWARDS, config.device).scorers()
-    train_enhancer(recipe, EnhancerInputs(runs / "raw", config.size, runs / ".checkpoints" / OUT), pipe.paint, scorers, out, reporter)
+    inputs = EnhancerInputs(runs / "enhancer_sft", runs / "raw", runs / ".checkpoints" / OUT)
+    train_enhancer(recipe, inputs, pipe.paint, scorers, out, reporter)

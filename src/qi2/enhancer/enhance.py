@@ -14,8 +14,9 @@ from qi2.core.publish import MANIFEST, verify
 from qi2.enhancer import lm
 from qi2.enhancer.checks import faults
 from qi2.enhancer.config import TASKS, LimitsConfig
+from qi2.enhancer.quotes import mask, unmask
 from qi2.enhancer.request import Request, Rewrite
-from qi2.enhancer.template import parse, question
+from qi2.enhancer.template import FULL, parse, plain, question
 
 CARD = "enhancer.json"  # beside the model: instructions and limits
 BATCH = 64
@@ -63,12 +64,15 @@ class Enhancer:
         return found
 
     def judge(self, prompt: str, reply: str) -> Rewrite:
-        """A reply as a rewrite, with the reason where it cannot be one."""
+        """A reply as a rewrite, with the reason where it cannot be one. A prompt that the model calls full stands as it is."""
+        _, texts = mask(plain(prompt, self.tokenizer))
         parsed = parse(reply)
-        if not parsed.prompt:
-            return Rewrite(prompt, "", parsed.reasoning, "the reply holds no prompt")
-        wrong = faults(prompt, parsed.prompt, self.limits)
-        return Rewrite(prompt, parsed.prompt, parsed.reasoning, "; ".join(wrong))
+        reasoning, rewritten = (unmask(text, texts).strip() for text in (parsed.reasoning, parsed.prompt))
+        if reasoning == FULL:
+            return Rewrite(prompt, prompt, reasoning)
+        if not rewritten:
+            return Rewrite(prompt, "", reasoning, "the reply holds no prompt")
+        return Rewrite(prompt, rewritten, reasoning, "; ".join(faults(prompt, rewritten, self.limits)))
 
     @torch.inference_mode()
     def _replies(self, requests: Sequence[Request]) -> list[str]:

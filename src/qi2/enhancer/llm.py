@@ -18,7 +18,8 @@ from qi2.enhancer.categories import classify
 from qi2.enhancer.checks import script
 from qi2.enhancer.config import CATEGORIES, TripletsConfig
 from qi2.enhancer.strategies.base import quoted
-from qi2.enhancer.triplets import FULL, Annotation, Degrader, Triplet, triplet_of
+from qi2.enhancer.template import FULL
+from qi2.enhancer.triplets import Annotation, Degrader, Triplet, triplet_of
 
 CLASSIFY = "Which kind of picture does this describe: general, portrait, text (words to be shown) or complex_text (many words, a layout)? Answer with one word."
 DEGRADE = (

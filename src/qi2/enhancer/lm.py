@@ -9,16 +9,17 @@ import torch
 from qi2.core import rng
 from qi2.core.errors import QI2Error
 from qi2.enhancer.config import EnhancerModelConfig
+from qi2.enhancer.quotes import MARKS
 from qi2.enhancer.template import END, TAGS
 from qi2.models.tokenizer import train_tokenizer
 
 
 def start(config: EnhancerModelConfig, corpus: Iterable[str], seed: int) -> tuple[Any, Any]:
-    """Model and tokenizer to train: those of ``path``, else a tiny Qwen3 with a tokenizer trained on the corpus, in which every tag is one token."""
+    """Model and tokenizer to train: those of ``path``, else a tiny Qwen3 with a tokenizer trained on the corpus, in which every tag and mark is one token."""
     if config.path:
         return load(Path(config.path))
     tokenizer = train_tokenizer(corpus, config.vocabulary)
-    tokenizer.add_tokens(list(TAGS))
+    tokenizer.add_tokens([*TAGS, *MARKS])
     tokenizer.eos_token, tokenizer.padding_side = END, "left"
     torch.manual_seed(rng.key(seed, "enhancer/init"))
     return _tiny(config, tokenizer), tokenizer

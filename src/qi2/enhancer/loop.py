@@ -71,6 +71,15 @@ class Bridge(TrainerCallback):
         self.interrupt.uninstall()
 
 
+def quiet() -> None:
+    """No bars of the libraries' own: this project shows its progress itself."""
+    from datasets import disable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bars()
+    disable_progress_bar()
+
+
 def train(trainer: Any, bridge: Bridge) -> None:
     """Run a trainer to its end, from the newest valid checkpoint of the same run where there is one.
 

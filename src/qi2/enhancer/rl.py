@@ -9,7 +9,7 @@ from typing import Any
 
 from qi2.core.reporter import Reporter
 from qi2.enhancer.config import EnhancerConfig
-from qi2.enhancer.loop import Bridge, train
+from qi2.enhancer.loop import Bridge, quiet, train
 from qi2.enhancer.rewards import Judge
 from qi2.enhancer.sft import POINTS, scheduled, shared
 from qi2.enhancer.template import question
@@ -24,6 +24,7 @@ def train_rl(
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
+    quiet()
     rl = config.rl
     rewrites = rl.prompts * rl.group
     micro = rl.micro or rewrites

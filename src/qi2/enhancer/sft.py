@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from qi2.core.reporter import Reporter
 from qi2.enhancer.config import EnhancerConfig
-from qi2.enhancer.loop import Bridge, train
+from qi2.enhancer.loop import Bridge, quiet, train
 from qi2.enhancer.template import END, answer, question
 from qi2.enhancer.triplets import Triplet
 from qi2.training.config import OptimizerConfig
@@ -26,11 +26,12 @@ def train_sft(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
+    quiet()
     sft, micro = config.sft, config.sft.micro or config.sft.batch_size
-    rows = [{"prompt": question(tokenizer, config.instructions, t.task, t.short), "completion": answer(t.reasoning, t.fine) + END} for t in triplets]
+    rows = [{"prompt": question(tokenizer, config.instructions, t.task, t.short), "completion": answer(t.reasoning, t.fine, t.short) + END} for t in triplets]
     settings = SFTConfig(
         output_dir=str(scratch), max_steps=sft.steps, per_device_train_batch_size=micro, gradient_accumulation_steps=max(1, sft.batch_size // micro),
-        max_grad_norm=sft.optimizer.clip, max_length=None, train_sampling_strategy="group_by_length",
+        max_grad_norm=sft.optimizer.clip, max_length=None,
         save_strategy="steps" if folder else "no", save_steps=sft.save_every, **shared(model, seed, max(1, sft.steps // POINTS)),
     )  # fmt: skip
     trainer = SFTTrainer(
@@ -49,6 +50,6 @@ def shared(model: Any, seed: int, every: int) -> dict[str, Any]:
     """Settings of both trainers: the model's own precision, no trackers, no bars of TRL's own."""
     cpu = model.device.type == "cpu"
     return {
-        "use_cpu": cpu, "bf16": not cpu, "gradient_checkpointing": not cpu, "seed": seed, "data_seed": seed, "logging_steps": every,
+        "use_cpu": cpu, "bf16": not cpu, "activation_checkpointing": not cpu, "seed": seed, "data_seed": seed, "logging_steps": every,
         "report_to": [], "disable_tqdm": True, "dataloader_pin_memory": not cpu, "save_only_model": False,
     }  # fmt: skip

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qi2.enhancer.quotes import MARKS, mask
 from qi2.models.templates import USER
 
 THINK, UNTHINK, ANSWER, UNANSWER = TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 SYSTEM = "<|im_start|>system\n{}<|im_end|>\n"
 END = "<|im_end|>"
+FULL = "the prompt is full"  # the reasoning where nothing is missing
 
 
 @dataclass(frozen=True)
@@ -21,22 +23,26 @@ class Parsed:
 
 
 def question(tokenizer: Any, instructions: Mapping[str, str], task: str, prompt: str) -> str:
-    """The text that a reply follows, by the tokenizer's chat template, or plain ChatML where it has none. Control tokens in a prompt are taken out."""
-    prompt = plain(prompt, tokenizer)
+    """The text that a reply follows, by the tokenizer's chat template, or plain ChatML where it has none.
+
+    Control tokens in a prompt are taken out, and texts to be shown stand as marks.
+    """
+    prompt, _ = mask(plain(prompt, tokenizer))
     if getattr(tokenizer, "chat_template", None):
         messages = [{"role": "system", "content": instructions[task]}, {"role": "user", "content": prompt}]
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     return SYSTEM.format(instructions[task]) + USER.format(prompt)
 
 
-def answer(reasoning: str, fine: str) -> str:
-    """The reply that is learned, without its end token."""
-    return f"{THINK}{reasoning}{UNTHINK}{ANSWER}{fine}{UNANSWER}"
+def answer(reasoning: str, fine: str, short: str) -> str:
+    """The reply that is learned, without its end token; texts to be shown have the marks that they have in the short prompt."""
+    _, texts = mask(short)
+    return f"{THINK}{mask(reasoning, texts)[0]}{UNTHINK}{ANSWER}{mask(fine, texts)[0]}{UNANSWER}"
 
 
 def plain(text: str, tokenizer: Any) -> str:
     """A user's text without the model's own control tokens and tags, so that it cannot speak for the model."""
-    for token in {*getattr(tokenizer, "all_special_tokens", ()), *TAGS}:
+    for token in {*getattr(tokenizer, "all_special_tokens", ()), *TAGS, *MARKS}:
         text = text.replace(token, " ")
     return " ".join(re.sub(r"<\|[^|>]*\|>", " ", text).split())
 

@@ -1,4 +1,4 @@
-"""Train the prompt enhancer and publish it (report section 3.3): triplets, SFT, then RL with the frozen generator in the loop."""
+"""Train the prompt enhancer and publish it (report section 3.3), in two stages: SFT on triplets, then RL with the frozen generator in the loop."""
 
 import json
 import tempfile
@@ -21,61 +21,81 @@ from qi2.enhancer.request import Request
 from qi2.enhancer.rewards import Judge, Scorer
 from qi2.enhancer.rl import train_rl
 from qi2.enhancer.sft import train_sft
-from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, sound, write_triplets
+from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
 from qi2.training.encode import square
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
-SFT = "sft"  # the model before RL, beside the one after it
-HELD = 64  # triplets that SFT does not see, for the figures of the stage
+HELD = 64  # triplets that neither stage sees, for their figures
+SHOWN = 24  # of them
 TRIPLETS = "triplets.jsonl"
 
 
 @dataclass
 class EnhancerInputs:
-    """Folder of the annotated rows, the generator's size, and where checkpoints go."""
+    """What RL reads: the SFT model with its triplets, the rows whose pictures are edited, and where checkpoints go."""
 
+    start: Path
     raw: Path
-    size: int  # pixels of the pictures that the painter draws
     checkpoints: Path | None = None
 
 
-def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scorers: Mapping[str, Scorer], out: Path, reporter: Reporter) -> dict[str, float]:
-    """Write the language model as transformers does, ``enhancer.json``, the SFT model in ``sft/``, the triplets, metrics.json and curves.csv to ``out``.
+def train_enhancer_sft(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
+    """Write the language model as transformers does, ``enhancer.json``, the triplets, metrics.json and curves.csv to ``out``.
 
-    painter: the frozen generator. scorers: the run's reward models by name, where a reward needs them.
+    raw: the annotated rows. It needs no generator, so that it can be trained beside one.
     """
     config = cfg.enhancer
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
         reporters = Reporters(reporter, FileReporter(staging))
-        side = Sidecar.load(inputs.raw)
-        triplets, metrics = make_triplets(cfg, side)
+        triplets, metrics = make_triplets(cfg, Sidecar.load(raw))
         write_triplets(staging / TRIPLETS, triplets)
-        facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(staging / TRIPLETS)}
         held, learned = triplets[:HELD], triplets[HELD:] or triplets
         start, tokenizer = lm.start(config.model, _texts(learned), cfg.seed)
         model = lm.adapted(start, config.model.lora_rank)
-        train_sft(model, tokenizer, learned, config, cfg.seed, reporters, Path(scratch), _below(inputs, SFT), facts)
+        facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(staging / TRIPLETS)}
+        train_sft(model, tokenizer, learned, config, cfg.seed, reporters, Path(scratch), checkpoints, facts)
         enhancer = Enhancer(lm.merged(model).eval(), tokenizer, dict(config.instructions), config.limits)
-        enhancer.save(staging / SFT)
-        metrics |= _exact(enhancer, held, SFT)
-        if config.rl.steps:
-            asked = learned[: config.rl.steps * config.rl.prompts]
-            judge = Judge(enhancer, asked, painter, scorers, config.rl.images, cfg.seed, _pictures(side, inputs.size))
-            tuned = lm.adapted(lm.load(staging / SFT)[0], config.model.lora_rank)
-            train_rl(tuned, tokenizer, asked, judge, config, cfg.seed, reporters, Path(scratch), _below(inputs, "rl"), facts)
-            enhancer = Enhancer(lm.merged(tuned).eval(), tokenizer, dict(config.instructions), config.limits)
-            metrics |= {
-                **_exact(enhancer, held, "rl"),
-                "enhancer/pictures_drawn": float(judge.painter.drawn),
-                "enhancer/pictures_asked": float(judge.painter.asked),
-            }
-        enhancer.save(staging)
-        reporters.text("rewrites.md", _shown(enhancer, held[:24]))
-        reporter.metrics(metrics, config.sft.steps + config.rl.steps)
+        metrics |= _finish(enhancer, held, staging, reporters) | {"enhancer_sft/steps": float(config.sft.steps)}
+        reporter.metrics(metrics, config.sft.steps)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
+
+
+def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scorers: Mapping[str, Scorer], out: Path, reporter: Reporter) -> dict[str, float]:
+    """Write the same after RL with the frozen generator in the loop; with no steps of it, the SFT model as it is.
+
+    painter: the generator. scorers: the run's reward models by name, where a reward needs them.
+    """
+    config, rl = cfg.enhancer, cfg.enhancer.rl
+    with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
+        reporters = Reporters(reporter, FileReporter(staging))
+        triplets = read_triplets(inputs.start / TRIPLETS)
+        held, asked = triplets[:HELD], (triplets[HELD:] or triplets)[: rl.steps * rl.prompts]
+        before, metrics = Enhancer.load(inputs.start), {"enhancer/steps": float(rl.steps)}
+        model = lm.adapted(before.model, config.model.lora_rank)
+        if rl.steps:
+            judge = Judge(before, asked, painter, scorers, rl.images, cfg.seed, _pictures(Sidecar.load(inputs.raw), config.size))
+            facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(inputs.start / TRIPLETS)}
+            train_rl(model, before.tokenizer, asked, judge, config, cfg.seed, reporters, Path(scratch), inputs.checkpoints, facts)
+            metrics |= {"enhancer/pictures_drawn": float(judge.painter.drawn), "enhancer/pictures_asked": float(judge.painter.asked)}
+        enhancer = Enhancer(lm.merged(model).eval(), before.tokenizer, dict(config.instructions), config.limits)
+        metrics |= _finish(enhancer, held, staging, reporters)
+        reporter.metrics(metrics, rl.steps)
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return metrics
+
+
+def _finish(enhancer: Enhancer, held: Sequence[Triplet], staging: Path, reporter: Reporter) -> dict[str, float]:
+    """Save the enhancer and show some rewrites; on triplets that were not learned: shares of rewrites that can be used, and that are the annotation itself."""
+    enhancer.save(staging)
+    rewrites = enhancer.enhance([Request(t.short, t.task) for t in held])
+    rows = [f"| {_cell(r.original)} | {_cell(r.reasoning)} | {_cell(r.text)} | {_cell(r.fallback)} |" for r in rewrites[:SHOWN]]
+    reporter.text("rewrites.md", "\n".join(["| prompt | reasoning | rewritten | why the original stands |", "|---|---|---|---|", *rows, ""]))
+    used = sum(not r.fallback for r in rewrites) / max(1, len(held))
+    same = sum(r.text == t.fine for r, t in zip(rewrites, held, strict=True)) / max(1, len(held))
+    return {"enhancer/usable": used, "enhancer/exact": same}
 
 
 def make_triplets(cfg: "Recipe", side: Sidecar) -> tuple[list[Triplet], dict[str, float]]:
@@ -92,10 +112,6 @@ def _texts(triplets: Sequence[Triplet]) -> list[str]:
     return [text for t in triplets for text in (f" {t.short}", f" {t.reasoning}", f" {t.fine}")]
 
 
-def _below(inputs: EnhancerInputs, name: str) -> Path | None:
-    return inputs.checkpoints / name if inputs.checkpoints else None
-
-
 def _pictures(side: Sidecar, size: int) -> Callable[[str], Image.Image]:
     """The source picture of a row's id, as the generator takes it."""
     kept: dict[str, Image.Image] = {}
@@ -106,21 +122,6 @@ def _pictures(side: Sidecar, size: int) -> Callable[[str], Image.Image]:
         return kept[name]
 
     return picture
-
-
-def _exact(enhancer: Enhancer, held: Sequence[Triplet], name: str) -> dict[str, float]:
-    """On triplets that were not learned: share of rewrites that can be used, and that are the annotation itself."""
-    rewrites = enhancer.enhance([Request(t.short, t.task) for t in held])
-    used = sum(not r.fallback for r in rewrites) / max(1, len(held))
-    same = sum(r.text == t.fine for r, t in zip(rewrites, held, strict=True)) / max(1, len(held))
-    return {f"enhancer/{name}_usable": used, f"enhancer/{name}_exact": same}
-
-
-def _shown(enhancer: Enhancer, held: Sequence[Triplet]) -> str:
-    """Some rewrites as a Markdown table."""
-    rewrites = enhancer.enhance([Request(t.short, t.task) for t in held])
-    rows = [f"| {_cell(r.original)} | {_cell(r.reasoning)} | {_cell(r.text)} | {_cell(r.fallback)} |" for r in rewrites]
-    return "\n".join(["| prompt | reasoning | rewritten | why the original stands |", "|---|---|---|---|", *rows, ""])
 
 
 def _cell(text: str) -> str:

@@ -15,11 +15,10 @@ from qi2.enhancer.categories import classify
 from qi2.enhancer.config import TASKS, LimitsConfig, TripletsConfig
 from qi2.enhancer.strategies.base import Strategy, quoted
 from qi2.enhancer.strategies.registry import check_mixture, strategies
+from qi2.enhancer.template import FULL
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FULL = "the prompt is full"
 
 
 @dataclass(frozen=True)

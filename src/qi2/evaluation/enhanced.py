@@ -29,18 +29,19 @@ from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE
 
+ENHANCER = "enhancer"  # its folder in a run
 Texts = Mapping[str, Sequence[str]]
 Verdicts = dict[str, list[dict[str, bool]]]
 
 
 class EnhancerExam:
-    """Degraded held-out prompts and edits, rewritten by the enhancer of ``folder`` and by what it was before RL, where that is kept."""
+    """Degraded held-out prompts and edits, rewritten by the enhancers of a run: after RL, and before it where that is there."""
 
-    def __init__(self, cfg: Any, folder: Path, generator: Contender, vae: VAE, encoder: ConditionEncoder, samples: Samples) -> None:
+    def __init__(self, cfg: Any, runs: Path, generator: Contender, vae: VAE, encoder: ConditionEncoder, samples: Samples) -> None:
         self.config, self.size, self.generator, self.vae, self.encoder, self.samples = cfg.evaluate, cfg.evaluate.size, generator, vae, encoder, samples
         self.boot = Bootstrap(self.config.seed, self.config.resamples)
-        before = folder / SFT
-        self.enhancers = {REWRITTEN: Enhancer.load(folder)} | ({SFT: Enhancer.load(before)} if before.exists() else {})
+        before = runs / "enhancer_sft"
+        self.enhancers = {REWRITTEN: Enhancer.load(runs / ENHANCER)} | ({SFT: Enhancer.load(before)} if before.exists() else {})
         n = cfg.enhancer.evaluate_prompts
         self.seeds: dict[str, list[int]] = {}
         self.triplets = {
