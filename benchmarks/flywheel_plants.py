@@ -189,16 +189,13 @@ def overridden(recipe: Any, overrides: dict[str, Any]) -> Any:
 def train_enhancer(recipe: Any, folder: Path, overrides: dict[str, Any]) -> None:
     """The enhancer by supervised training alone, with a round's wordings and examples; unless it is there."""
     from qi2.core.reporter import NullReporter
-    from qi2.enhancer.train import EnhancerInputs
-    from qi2.enhancer.train import train_enhancer as train_it
+    from qi2.enhancer.train import train_enhancer_sft
 
     if (folder / "enhancer").exists():
         return
-    config = recipe.enhancer
     more = {name: overrides.get(f"enhancer.triplets.{name}", []) for name in ("wordings", "examples")}
-    config = replace(config, triplets=replace(config.triplets, **more), rl=replace(config.rl, steps=0))
-    nobody: Any = None  # without RL nothing is drawn
-    train_it(replace(recipe, enhancer=config), EnhancerInputs(folder / "raw", config.size), nobody, {}, folder / "enhancer", NullReporter())
+    config = replace(recipe.enhancer, triplets=replace(recipe.enhancer.triplets, **more))
+    train_enhancer_sft(replace(recipe, enhancer=config), folder / "raw", folder / "enhancer", NullReporter())
 
 
 def rewritten(folder: Path, cases: Sequence[Any]) -> list[Any]:

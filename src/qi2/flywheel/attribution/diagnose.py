@@ -75,14 +75,16 @@ def diagnose(cfg: "Recipe", runs: Path, cases: Sequence[Case], tested: Tested | 
 
 
 def training_prompts(runs: Path) -> list[str]:
-    """Every caption and instruction of the run's training rows; none where the run has no raw rows."""
+    """Every caption and instruction of the rows that the run's image model trains on; none where the run has no raw rows."""
     if not (runs / "raw" / SIDECAR).exists():
         return []
     import pandas as pd
 
-    table = pd.read_parquet(runs / "raw" / SIDECAR, columns=["split", "task", "captions", "opt_out"])
-    used = table[(table["split"] == "train") & (table["task"] != "reference") & ~table["opt_out"]]
-    return [str(text) for group in used["captions"] for text in group]
+    table = pd.read_parquet(runs / "raw" / SIDECAR, columns=["id", "split", "task", "captions", "opt_out"])
+    table = table[(table["split"] == "train") & (table["task"] != "reference") & ~table["opt_out"]]
+    if (runs / "encoded" / "rows.parquet").exists():  # what curation rejected taught nothing
+        table = table[table["id"].isin(pd.read_parquet(runs / "encoded" / "rows.parquet", columns=["id"])["id"])]
+    return [str(text) for group in table["captions"] for text in group]
 
 
 def enhancer_of(runs: Path) -> probes.Reword | None:
