@@ -115,4 +115,4 @@ pull: $(STAMP) ## fetch results that dvc.lock names from the DVC remote
 clean: down ## delete results, databases and caches, after asking
 	@read -r -p "Delete runs/, .qi2/, .dvc/cache and dvc.lock (all results and models)? Type yes: " answer; \
 	test "$$answer" = yes || { echo "nothing deleted"; exit 1; }
-	@rm -rf runs .qi2 .dvc/cache .dvc/tmp dvc.lock conf/resolved conf/local conf/flywheel && echo "deleted"
+	@rm -rf runs .qi2 .dvc/cache .dvc/tmp dvc.lock conf/resolved conf/local && echo "deleted"

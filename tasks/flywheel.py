@@ -1,7 +1,8 @@
 """``python -m tasks flywheel``: one step of a round of the data flywheel, beside the DAG. QI2_FLYWHEEL says which: ``open`` (by default) or ``close``.
 
 Open: failures of the last evaluation join the signals, all are attributed, and what the tracks change is written to ``conf/flywheel/SCALE.yaml``, or the
-round waits for review. Close: the evaluation after training is compared with the one before. Everything is kept under ``.qi2/flywheel/SCALE/``.
+round waits for review. Close: the evaluation after training is compared with the one before. Signals and the review queue lie in ``flywheel/``, where the
+commands of `qi2 flywheel` find them, rounds and what they made in ``flywheel/SCALE/``; `make clean` leaves all of it alone.
 """
 
 import json
@@ -25,9 +26,12 @@ STEP = "QI2_FLYWHEEL"
 OPEN, CLOSE = "open", "close"
 
 
+HOME = Path("flywheel")
+
+
 def home(scale: str) -> Path:
-    """Signals, review and rounds of a scale, relative to the project root."""
-    return (settings.STATE / "flywheel" / scale).relative_to(settings.ROOT)
+    """Rounds of a scale, what they accepted and taught, relative to the project root."""
+    return HOME / scale
 
 
 def result_file(scale: str) -> Path:
@@ -69,9 +73,9 @@ def parts(recipe: "Recipe", scale: str) -> Parts:
     from qi2.flywheel.store import SignalStore
     from qi2.flywheel.tracks import pretraining
 
-    store = SignalStore(home(scale) / "signals")
+    store, queue = SignalStore(HOME / "signals"), ReviewQueue(HOME / "queue")
 
     def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Any]:
         return pretraining.candidates(decisions, cases, most)
 
-    return Parts(store, ReviewQueue(home(scale) / "review"), augment)
+    return Parts(store, queue, queue.picture, augment)

@@ -41,7 +41,8 @@ def wheel(tmp_path: Path) -> Flywheel:
     runs = build_run(tmp_path / "runs", ("sft", "rlhf"))
     (runs / "evaluate").mkdir()
     (runs / "evaluate" / "results.json").write_text(results(right=False))
-    parts = Parts(SignalStore(tmp_path / "home" / "signals"), None, lambda decisions, cases, most: [])
+    store = SignalStore(tmp_path / "home" / "signals")
+    parts = Parts(store, None, store.picture, lambda decisions, cases, most: [])
     return Flywheel(Recipe(), Recipe(), tmp_path / "home", runs, parts)  # type: ignore[arg-type]
 
 

@@ -5,8 +5,6 @@ The report names signals, attribution, three tracks, human review and the next r
 
 from dataclasses import dataclass, field
 
-REVIEWS = ("person", "sampled", "waived")
-
 
 @dataclass
 class ProbesConfig:
@@ -63,11 +61,11 @@ class PromptTrackConfig:
 
 @dataclass
 class ReviewConfig:
-    """The one manual step. ``mode``: a person sees every candidate, a share of them (the rest follows where it was all right), or nobody."""
+    """The one manual step. ``mode``: a person sees every candidate, a share of them (where enough of it is accepted, the rest is), or nobody."""
 
-    mode: str = "person"
+    mode: str = "person"  # sampled, waived
     share: float = 0.1
-    agreement: float = 0.9  # of the sampled ones have to be accepted before the rest is taken unseen
+    agreement: float = 0.95  # of the sampled ones have to be accepted before the rest is taken unseen
 
 
 @dataclass

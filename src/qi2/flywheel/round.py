@@ -1,6 +1,6 @@
 """One round of the flywheel: signals to decisions, decisions to changes of the next training, review, and afterwards what it changed (report section 2.4).
 
-A round's folder ``home/rounds/NNN`` has state.json (phase, changes, reasons, provenance), decisions.jsonl (every failure with its evidence), before.json (the
+A round's folder ``HOME/rounds/NNN`` has state.json (phase, changes, reasons, provenance), decisions.jsonl (every failure with its evidence), before.json (the
 evaluation that it starts from), report.json and report.md. Every phase can be repeated: what is there is not made again. Phases:
 
     review    candidates wait for people; the round goes on when it is called again
@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.core.publish import write_file
@@ -55,6 +57,7 @@ class Parts:
 
     store: Any
     queue: Any
+    picture: Callable[[str], Image.Image]  # of candidates, by sha256
     augment: Callable[[Sequence[Decision], Mapping[str, Case], int], Sequence[Any]]
     near: Near | None = None
 
@@ -119,18 +122,20 @@ class Flywheel:
         candidates = list(self.parts.augment(missing, found.by_id, self.cfg.flywheel.candidates)) if missing else []
         state.candidates = len(candidates)
         if candidates:
+            review = self.cfg.flywheel.review
             self.parts.queue.put(candidates)
+            self.parts.queue.set_mode(review.mode, by="flywheel.review", share=review.share, threshold=review.agreement, seed=self.cfg.flywheel.probes.seed)
             state.phase = REVIEW
             return self._save(state)
         return self._ready(state)
 
     def _review(self, state: State) -> State:
         """Take what review has decided; wait while it has not decided enough."""
-        state.pending = settle(self.parts.queue, self.cfg.flywheel.review)
+        state.pending = int(self.parts.queue.progress()["left"])
         if state.pending:
             state.message = f"{state.pending} of {state.candidates} candidates wait for review: qi2 flywheel review; then call the round again"
             return self._save(state)
-        count = accepted.write(self.parts.queue.accepted(), self.parts.store.picture, self.home / "accepted")
+        count = accepted.write(self.parts.queue.accepted(), self.parts.picture, self.home / "accepted")
         if count:
             path = str(self.home / "accepted")
             state.overrides["accepted.path"] = path
@@ -186,33 +191,3 @@ def prompts_by_kind(results: Mapping[str, Any]) -> dict[tuple[str, str], int]:
             key = (task, f"{prefix}{item['kind']}")
             found[key] = found.get(key, 0) + 1
     return found
-
-
-def settle(queue: Any, cfg: Any) -> int:
-    """Decide what needs no person, each such decision recorded as waived or sampled; how many candidates still wait.
-
-    ``sampled``: a share, the first by id, is for people; where they have decided it and accepted enough of it, the rest is accepted unseen.
-    """
-    waiting = sorted(queue.pending(), key=lambda candidate: str(candidate.id))
-    if cfg.mode == "waived":
-        for candidate in waiting:
-            queue.decide(candidate.id, "accept", by="waived", why="review is waived by flywheel.review.mode")
-        return 0
-    if cfg.mode == "person":
-        return len(waiting)
-    if cfg.mode != "sampled":
-        raise QI2Error(f"flywheel.review.mode is {cfg.mode!r}; choose person, sampled or waived")
-    return _sampled(queue, cfg, waiting)
-
-
-def _sampled(queue: Any, cfg: Any, waiting: Sequence[Any]) -> int:
-    accepted_now, rejected = len(queue.accepted()), len(queue.rejected())
-    decided = accepted_now + rejected
-    wanted = max(1, round(cfg.share * (decided + len(waiting))))
-    if decided < wanted:
-        return min(len(waiting), wanted - decided)
-    if accepted_now / decided < cfg.agreement:
-        return len(waiting)  # people refused too much of the sample to take the rest unseen
-    for candidate in waiting:
-        queue.decide(candidate.id, "accept", by="sampled", why=f"{accepted_now} of {decided} sampled candidates were accepted")
-    return 0
