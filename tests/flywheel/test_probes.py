@@ -116,7 +116,7 @@ def test_a_prompt_that_fails_twice_is_tested_once() -> None:
         truth: str = ""
         verdict: dict = field(default_factory=lambda: {"attributes": {"count": False, "shape": True, "all": False}})  # type: ignore[type-arg]
         references: tuple[str, ...] = ()
-        heldout: bool = False
+        trainable: bool = True
 
     found = from_signals([Fake("a"), Fake("b"), Fake("c", prompt="a blue circle")], lambda name: Image.new("RGB", (8, 8)))
     assert [(case.id, case.failed) for case in found] == [("a", ("count",)), ("c", ("count",))]

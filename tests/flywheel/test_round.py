@@ -65,8 +65,8 @@ def test_failures_too_few_to_act_on_change_nothing_and_are_kept_with_their_reaso
     assert all("too few failures" in line["reason"] for line in lines)
 
 
-def test_failures_of_a_model_that_is_gone_are_not_tested(wheel: Flywheel) -> None:
-    wheel.parts.store.add(failing(2, "pretrain"))
+def test_failures_of_another_model_are_not_tested(wheel: Flywheel) -> None:
+    wheel.parts.store.add(failing(2, "sft"))
     assert wheel.open().provenance["failures"] == 0
 
 

@@ -25,7 +25,7 @@ from qi2.flywheel import accepted, report
 from qi2.flywheel.attribution.cases import Case, from_signals
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
-from qi2.flywheel.attribution.probes import Near
+from qi2.flywheel.attribution.probes import Near, last_model
 from qi2.flywheel.tracks import prompts, rl
 
 if TYPE_CHECKING:
@@ -103,12 +103,12 @@ class Flywheel:
         return self._act(state, found)
 
     def _current(self, signal: Any) -> bool:
-        """Whether a signal is of a model that this line has now: one of the chain by name and, where it says which, by its weights."""
-        manifest = self.runs / str(signal.model) / "manifest.json"
-        weights = signal.provenance.get("weights", "")
-        if not manifest.exists():
-            return bool(signal.source == "feedback")
-        return not weights or json.loads(manifest.read_text())["files"].get("model.safetensors") == weights
+        """Whether a signal is of the model that is tested, by its name and, where it says which, its weights; what people sent in always is."""
+        model = self.cfg.flywheel.probes.model or last_model(self.runs)
+        if signal.source == "feedback":
+            return True
+        manifest, weights = self.runs / model / "manifest.json", signal.provenance.get("weights", "")
+        return bool(signal.model == model) and (not weights or json.loads(manifest.read_text())["files"].get("model.safetensors") == weights)
 
     def _act(self, state: State, found: Diagnosis) -> State:
         """Turn decisions into changes and candidates."""

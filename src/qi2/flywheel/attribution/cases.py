@@ -29,7 +29,7 @@ class Case:
     failed: tuple[str, ...] = ()
     truth: Scene | Edit | None = None
     references: tuple[Image.Image, ...] = ()
-    heldout: bool = False
+    heldout: bool = False  # or not to be trained on for want of consent: nothing of it may enter training
 
     @property
     def features(self) -> frozenset[str]:
@@ -85,7 +85,7 @@ def case_of(signal: Any, picture: Callable[[str], Image.Image]) -> Case:
     references = tuple(picture(name) for name in signal.references)
     if not references and isinstance(truth, Edit):
         references = tuple(render(scene, 64) for scene in truth.references)
-    return Case(signal.id, signal.task, signal.kind, signal.prompt, failed_attributes(signal.verdict), truth, references, signal.heldout)
+    return Case(signal.id, signal.task, signal.kind, signal.prompt, failed_attributes(signal.verdict), truth, references, not signal.trainable)
 
 
 def in_turn(items: Sequence[Any], key: Callable[[Any], Any], most: int) -> list[Any]:

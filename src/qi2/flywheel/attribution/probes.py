@@ -41,13 +41,21 @@ class Shot:
     seed: int
 
 
+def last_model(runs: Path) -> str:
+    """The last stage of the chain that has a model. Raises QI2Error where none has."""
+    found = [name for name in CHAIN if (runs / name / "model.safetensors").exists()]
+    if not found:
+        raise QI2Error(f"{runs} has no trained model whose failures could be tested; run `make run` first")
+    return found[-1]
+
+
 class Painter:
     """Draws shots with the models of a run. ``runs``: its folder with vae, standins/vlm and the chain's stages."""
 
     def __init__(self, cfg: "Recipe", runs: Path, model: str = "") -> None:
         self.cfg, self.runs, self.probes = cfg, Path(runs), cfg.flywheel.probes
         self.vae, self.encoder = VAE.load(self.runs / "vae"), ConditionEncoder.load(self.runs / "standins" / "vlm")
-        self.name = model or self.probes.model or self._last()
+        self.name = model or self.probes.model or last_model(self.runs)
         self.failed, guided = self._contender(self.name), self.name
         if is_student(self.name, self.runs / self.name):
             guided = next((name for name in (TEACHER, "sft", "continual", "pretrain") if self._has(name)), STUDENT)
@@ -61,12 +69,6 @@ class Painter:
 
     def _has(self, name: str) -> bool:
         return (self.runs / name / "model.safetensors").exists()
-
-    def _last(self) -> str:
-        found = [name for name in CHAIN if self._has(name)]
-        if not found:
-            raise QI2Error(f"{self.runs} has no trained model whose failures could be tested; run `make run` first")
-        return found[-1]
 
     def _contender(self, name: str) -> Contender:
         if not self._has(name):
