@@ -68,6 +68,7 @@ def collect(wheel: Flywheel, scale: str) -> int:
 
 def parts(recipe: "Recipe", scale: str) -> Parts:
     """Store, review queue, retrieval and the pre-training track of a scale."""
+    from qi2.flywheel.retrieval.corpus import Corpus
     from qi2.flywheel.review.queue import ReviewQueue
 
     from qi2.flywheel.store import SignalStore
@@ -78,4 +79,5 @@ def parts(recipe: "Recipe", scale: str) -> Parts:
     def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Any]:
         return pretraining.candidates(decisions, cases, most)
 
-    return Parts(store, queue, queue.picture, augment)
+    corpus = Corpus.open(settings.runs_folder(scale), home(scale) / "corpus", pictures=False) if recipe.flywheel.probes.neighbours else None
+    return Parts(store, queue, queue.picture, augment, corpus.similarities if corpus else None)
