@@ -132,14 +132,13 @@ def letter(bench: Bench) -> dict[str, Any]:
 
     runs = bench.out / "letter"
     plants.plant_letter(bench.recipe, bench.base, runs)
-    planted_letter = f"letter {plants.LETTER}"
-    shown = {feature: lambda scene: any(plants.LETTER in word.text for word in scene.words) for feature in (planted_letter,)}[planted_letter]
+    feature = f"letter {plants.LETTER}"
     asked = bench.scenes(SIGNALS, bench.recipe.evaluate.kinds, bench.prompts)
     cases, tested = bench.failures(runs, "sft", asked)
-    planted = {case.id: "pretraining" for case in cases if planted_letter in said(case.prompt)}
+    planted = {case.id: "pretraining" for case in cases if feature in said(case.prompt)}
     diagnosis = bench.diagnose(runs, "sft", cases, tested)
-    result = {"asked": len(asked), "with_letter": sum(planted_letter in said(case.prompt) for case in asked), **found(diagnosis, planted)}
-    fresh = bench.scenes(FRESH, ["text"], bench.prompts, shown, "any")
+    result = {"asked": len(asked), "with_letter": sum(feature in said(case.prompt) for case in asked), **found(diagnosis, planted)}
+    fresh = bench.scenes(FRESH, ["text"], bench.prompts, plants.has_letter, "any")
     before, before_suite = bench.right(runs, "sft", fresh), bench.heldout(runs, "sft")
     result["data"] = plants.repair_data(bench.recipe, diagnosis, runs, bench.out / "letter-data")
     after = bench.out / "letter-after"

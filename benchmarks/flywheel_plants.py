@@ -37,7 +37,12 @@ def shows_letter(row: Any) -> bool:
     if isinstance(row.edit, str) and row.edit:
         edit = Edit.from_json(row.edit)
         scenes = [*edit.references, edit.target]
-    return any(LETTER in word.text for scene in scenes for word in scene.words)
+    return any(map(has_letter, scenes))
+
+
+def has_letter(scene: Any) -> bool:
+    """Whether a scene shows a word with the letter."""
+    return any(LETTER in word.text for word in scene.words)
 
 
 def withhold_letter(base: Path, folder: Path) -> None:

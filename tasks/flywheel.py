@@ -9,10 +9,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qi2.core.publish import write_file
+from qi2.data.shards import SIDECAR
 from qi2.evaluation.summary import revision
 from qi2.flywheel.round import READY, Flywheel, Parts, State
 from tasks import config, settings
@@ -74,10 +76,15 @@ def parts(recipe: "Recipe", scale: str) -> Parts:
     from qi2.flywheel.store import SignalStore
     from qi2.flywheel.tracks import pretraining
 
+    runs = settings.runs_folder(scale)
     store, queue = SignalStore(HOME / "signals"), ReviewQueue(HOME / "queue")
 
     def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Any]:
         return pretraining.candidates(decisions, cases, most)
 
-    corpus = Corpus.open(settings.runs_folder(scale), home(scale) / "corpus", pictures=False) if recipe.flywheel.probes.neighbours else None
-    return Parts(store, queue, queue.picture, augment, corpus.similarities if corpus else None)
+    @cache
+    def corpus() -> Corpus:
+        return Corpus.open(runs, home(scale) / "corpus", pictures=False)
+
+    searched = recipe.flywheel.probes.neighbours and (runs / "raw" / SIDECAR).exists()
+    return Parts(store, queue, queue.picture, augment, (lambda prompts, k: corpus().similarities(prompts, k)) if searched else None)

@@ -135,11 +135,12 @@ class Flywheel:
         if state.pending:
             state.message = f"{state.pending} of {state.candidates} candidates wait for review: qi2 flywheel review; then call the round again"
             return self._save(state)
-        count = accepted.write(self.parts.queue.accepted(), self.parts.picture, self.home / "accepted")
-        if count:
-            path = str(self.home / "accepted")
-            state.overrides["accepted.path"] = path
-            state.provenance["data"] = accepted.version(self.home / "accepted")
+        folder = self.home / "accepted"
+        before = accepted.version(folder)
+        count = accepted.write(self.parts.queue.accepted(), self.parts.picture, folder)
+        if accepted.version(folder) != before:
+            state.overrides["accepted.path"] = str(folder)
+            state.provenance["data"] = accepted.version(folder)
             state.reasons.append(f"{count} accepted samples join supervised fine-tuning, {self.cfg.accepted.repeat} times for one curated row of their kind.")
         return self._ready(state)
 
