@@ -99,12 +99,14 @@ class Bench:
         shares = {name: boot.mean([float(x) for x in values]).to_json() for name, values in (("before", before), ("after", after))}
         return shares | {"gain": boot.difference([float(x) for x in after], [float(x) for x in before]).to_json()}
 
-    def others(self, before: Any, after: Any, acted: Sequence[str]) -> list[dict[str, Any]]:
-        """Every category of the held-out suite, untouched ones tested together."""
+    def others(self, before: Any, after: Any, acted: Sequence[str]) -> dict[str, Any]:
+        """Every category of the held-out suite; untouched ones are tested together, and pooled."""
         from qi2.evaluation.bootstrap import Bootstrap
-        from qi2.flywheel.report import compare
+        from qi2.flywheel.report import compare, untouched
 
-        return [asdict(category) for category in compare(before, after, dict.fromkeys(acted, ("acted",)), Bootstrap(0))]
+        boot, tracks = Bootstrap(0), dict.fromkeys(acted, ("acted",))
+        rest = untouched(before, after, tracks, boot)
+        return {"categories": [asdict(category) for category in compare(before, after, tracks, boot)], "untouched": rest.to_json() if rest else None}
 
 
 def found(diagnosis: Any, planted: dict[str, str]) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def letter(bench: Bench) -> dict[str, Any]:
     plants.link(runs, after, [*plants.SHARED, "encoded", "continual"])
     plants.train(bench.recipe, after, ("sft",), bench.out / "letter-data" / "stage" / "encoded")
     result["weak"] = bench.repaired(before, bench.right(after, "sft", fresh))
-    return result | {"categories": bench.others(before_suite, bench.heldout(after, "sft"), ["t2i/text"])}
+    return result | bench.others(before_suite, bench.heldout(after, "sft"), ["t2i/text"])
 
 
 def reward(bench: Bench) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def reward(bench: Bench) -> dict[str, Any]:
     plants.align(plants.overridden(blind, change.overrides), after, {"salient": plants.salient})
     result["weak"] = bench.repaired(before, bench.right(after, "rlhf", fresh))
     result["start"] = bench.repaired(before, bench.right(runs, "sft", fresh))
-    return result | {"categories": bench.others(before_suite, bench.heldout(after, "rlhf"), ["t2i/count"])}
+    return result | bench.others(before_suite, bench.heldout(after, "rlhf"), ["t2i/count"])
 
 
 def phrasing(bench: Bench) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def phrasing(bench: Bench) -> dict[str, Any]:
 
     result["weak"] = bench.repaired(answered(runs, new), answered(after, new))
     result["plain_words"] = bench.repaired(bench.right(runs, "sft", fresh), bench.right(runs, "sft", new))
-    result["untouched"] = bench.repaired(answered(runs, fresh), answered(after, fresh))
+    result["plain_enhanced"] = bench.repaired(answered(runs, fresh), answered(after, fresh))
     return result
 
 

@@ -1,6 +1,7 @@
 """A round on a run of untrained models: it changes nothing where nothing fails, goes on where it stood, and closes with what has changed."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,17 @@ from typing import Any
 import pytest
 
 from qi2.core.errors import QI2Error
+from qi2.core.rng import numpy_rng
 from qi2.data.accepted_config import AcceptedConfig
+from qi2.data.shards import Sidecar
+from qi2.data.world.captions import captions
+from qi2.data.world.render import render
+from qi2.data.world.sample import sample_scene
 from qi2.evaluation.suites.world import t2i_suite
+from qi2.flywheel.attribution.cases import Case
+from qi2.flywheel.attribution.decide import Decision
+from qi2.flywheel.review.candidate import Candidate
+from qi2.flywheel.review.queue import ReviewQueue
 from qi2.flywheel.round import Flywheel, Parts, State, prompts_by_kind
 from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
@@ -97,6 +107,77 @@ def test_closing_tells_what_changed_on_the_same_suite(wheel: Flywheel) -> None:
     assert made["tracks"]["untouched"]["closed"] == len(ITEMS) - 2
     with pytest.raises(QI2Error, match="no round waits"):
         wheel.close()
+
+
+def missing(store: SignalStore, n: int) -> list[Signal]:
+    """Failures of a kind that an untrained model never gets right, as a user allows training on."""
+    scenes = [sample_scene(numpy_rng(5, "round", i), "one", "train") for i in range(n)]
+    return [
+        Signal("feedback", "t2i", "one", captions(s, numpy_rng(6, "round", i))[0], "rlhf", {}, s.to_json(), consent="training", subject="somebody")
+        for i, s in enumerate(scenes)
+    ]
+
+
+def with_queue(wheel: Flywheel, mode: str) -> ReviewQueue:
+    """The round's queue, and a track that renders three new scenes of the failed kind."""
+    queue = ReviewQueue(wheel.home / "queue")
+
+    def augment(decisions: Sequence[Decision], cases: Mapping[str, Case], most: int) -> list[Candidate]:
+        made = []
+        for i in range(min(3, most)):
+            scene = sample_scene(numpy_rng(7, "augment", i), "one", "train")
+            origin = {"signal": decisions[i].signal, "how": "render"}
+            made.append(Candidate(f"c{i}", "t2i", captions(scene, numpy_rng(8, "augment", i))[0], queue.keep(render(scene, 64)), (), origin, scene.to_json()))
+        return made
+
+    wheel.parts.queue, wheel.parts.picture, wheel.parts.augment = queue, queue.picture, augment
+    wheel.cfg.flywheel.review.mode = mode
+    return queue
+
+
+def test_missing_knowledge_waits_for_people_and_goes_on_when_they_have_decided(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    state = wheel.open()
+    assert (state.phase, state.pending, state.candidates) == ("review", 3, 3)
+    assert "3 of 3 candidates wait for review" in state.message
+    queue.decide("c0", "accept", by="me")
+    queue.decide("c1", "edit", "another prompt", by="me")
+    assert wheel.open().pending == 1
+    queue.decide("c2", "reject", by="me", why="ugly")
+    state = wheel.open()
+    assert (state.phase, state.number) == ("ready", 1)
+    assert state.overrides == {"accepted.path": str(wheel.home / "accepted")}
+    table = Sidecar.load(wheel.home / "accepted").table
+    assert "another prompt" in [text for group in table["captions"] for text in group]
+    assert (len(table), set(table["kind"]), set(table["split"])) == (2, {"one"}, {"train"})
+    assert state.provenance["data"]
+
+
+def test_waived_review_is_recorded_with_every_sample(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "waived")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    assert wheel.open().phase == "ready"
+    assert {decision["mode"] for decision in queue.decisions()} == {"waived"}
+
+
+def test_a_round_whose_candidates_are_all_rejected_changes_nothing(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    wheel.open()
+    for name in ("c0", "c1", "c2"):
+        queue.decide(name, "reject", by="me")
+    assert wheel.open().phase == "nothing"
+
+
+def test_what_a_person_deletes_leaves_earlier_rounds_too(wheel: Flywheel) -> None:
+    with_queue(wheel, "waived")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    wheel.open()
+    assert (wheel.folder(1) / "decisions.jsonl").read_text()
+    wheel.parts.store.delete(subject="somebody", why="asked")
+    wheel.forget()
+    assert (wheel.folder(1) / "decisions.jsonl").read_text() == ""
 
 
 def test_without_an_evaluation_there_is_no_round(wheel: Flywheel) -> None:

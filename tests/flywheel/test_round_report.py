@@ -38,6 +38,14 @@ def test_a_category_of_a_track_is_not_among_the_untouched() -> None:
     assert report.RoundReport(1, report.compare(before, after, {"t2i/count": ["rl"]}, BOOT)).harmed() == []
 
 
+def test_small_falls_of_many_categories_show_together() -> None:
+    before, after = side(one=[1] * 30, two=[1] * 30, count=[0] * 30), side(one=[0, 0] + [1] * 28, two=[0, 0] + [1] * 28, count=[1] * 30)
+    figure = report.untouched(before, after, {"t2i/count": ["rl"]}, BOOT)
+    assert figure is not None
+    assert (round(figure.value, 4), figure.n) == (-0.0667, 60)
+    assert figure.high < 0
+
+
 def test_other_prompts_are_refused() -> None:
     with pytest.raises(QI2Error, match="other prompts before and after"):
         report.compare(side(one=[1, 0]), side(one=[1, 0, 1]), {}, BOOT)

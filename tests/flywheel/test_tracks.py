@@ -84,7 +84,8 @@ def learn(pairs: list[tuple[Case, str]], least: int = 3) -> prompts.Wordings:
 def test_new_words_are_aligned_with_what_they_mean() -> None:
     found = learn([*said(6, "orb", "circle"), *said(6, "tile", "square")])
     assert found.phrases == {"circle": ["orb"], "square": ["tile"]}
-    assert found.examples[0] == {"task": "t2i", "short": "a red orb up there", "reasoning": "orb means circle", "fine": "a red circle at the top"}
+    fine = {"reasoning": "orb means circle", "fine": "a red circle at the top"}
+    assert found.examples[0] == {"signal": "orb0", "task": "t2i", "short": "a red orb up there", **fine}
 
 
 def test_a_word_that_too_few_failures_agree_on_is_no_strategy() -> None:
@@ -110,3 +111,9 @@ def test_writing_the_same_again_adds_nothing(tmp_path: Path) -> None:
     assert [path.read_text() for path in sorted(tmp_path.iterdir())] == before
     assert json.loads((tmp_path / "wordings.json").read_text()) == {"circle": ["orb"], "square": ["tile"]}
     assert prompts.write(prompts.Wordings(), tmp_path) == {}
+
+
+def test_examples_of_deleted_signals_leave_the_file(tmp_path: Path) -> None:
+    prompts.write(learn([*said(4, "orb", "circle"), *said(4, "tile", "square")]), tmp_path)
+    prompts.write(prompts.Wordings(), tmp_path, {"orb1", "tile2"})
+    assert [json.loads(line)["signal"] for line in (tmp_path / "examples.jsonl").read_text().splitlines()] == ["orb1", "tile2"]

@@ -4,9 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
+from qi2.cli.feedback import STORE
 from qi2.core.errors import QI2Error
 
-HOME = Path("flywheel")
+HOME = STORE.parent
 
 
 def attribute(args: argparse.Namespace) -> None:
@@ -48,7 +49,7 @@ def add_to(group: "argparse._SubParsersAction") -> None:
     """The parsers of this file's commands, in the group of `qi2 flywheel`."""
     one = group.add_parser("attribute", help="test failures with a run's models and say which track they belong to")
     one.add_argument("runs", type=Path, help="runs/SCALE, with vae, standins and the chain's models")
-    one.add_argument("--store", type=Path, default=HOME / "signals", help="the folder of signals")
+    one.add_argument("--store", type=Path, default=STORE, help="the folder of signals")
     one.add_argument("--scale", default="", help="whose configuration; the folder's name by default")
     one.add_argument("--stage", default="", help="only failures of this model, tested with it: sft, rlhf, distill")
     one.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")

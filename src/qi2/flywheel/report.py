@@ -105,6 +105,13 @@ def compare(before: Mapping[str, Right], after: Mapping[str, Right], acted: Mapp
     return found
 
 
+def untouched(before: Mapping[str, Right], after: Mapping[str, Right], acted: Mapping[str, Sequence[str]], boot: Bootstrap) -> Figure | None:
+    """The gain over all prompts of untouched categories together, which shows falls that are too small for each alone; None where there is none."""
+    names = [name for name in before if name in after and not acted.get(name)]
+    keys = [(name, i) for name in names for i in sorted(before[name])]
+    return boot.difference(*([float(side[name][i]) for name, i in keys] for side in (after, before))) if keys else None
+
+
 def _category(name: str, tracks: tuple[str, ...], before: Right, after: Right, change: Change, boot: Bootstrap) -> Category:
     ids = sorted(before)
     closed, opened = (sum(side[i] and not other[i] for i in ids) for side, other in ((after, before), (before, after)))
@@ -131,6 +138,8 @@ def markdown(report: RoundReport) -> str:
             gain = f"{c.gain.value:+.3f} ({c.gain.low:+.3f} to {c.gain.high:+.3f})"
             track = ", ".join(c.tracks) or ("untouched, **fell**" if c.worse else "untouched")
             lines.append(f"| {c.name} | {track} | {c.n} | {c.before:.3f} | {c.after:.3f} | {gain} | {c.closed} | {c.opened} | {c.failing} |")
+    if rest := facts.get("untouched"):
+        lines += ["", f"All untouched categories together: {rest['value']:+.3f} ({rest['low']:+.3f} to {rest['high']:+.3f}), {rest['n']} prompts."]
     provenance = {name: facts[name] for name in ("signals", "data", "git", "model", "suite") if facts.get(name)}
     return "\n".join([*lines, "", *(f"{name}: `{value}`  " for name, value in provenance.items())]) + "\n"
 

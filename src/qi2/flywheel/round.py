@@ -93,6 +93,7 @@ class Flywheel:
         signals = [s for s in self.parts.store.all() if s.source in self.cfg.flywheel.sources and self._current(s)]
         store, most = self.parts.store, self.cfg.flywheel.probes.most
         cases = from_signals(signals, store.picture, most)
+        self.forget()
         found = diagnose(self.cfg, self.runs, cases, prompts_by_kind(json.loads(results.read_text())), self.parts.near)
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,12 +111,24 @@ class Flywheel:
         manifest, weights = self.runs / model / "manifest.json", signal.provenance.get("weights", "")
         return bool(signal.model == model) and (not weights or json.loads(manifest.read_text())["files"].get("model.safetensors") == weights)
 
+    def _alive(self) -> set[str]:
+        return {signal.id for signal in self.parts.store.all()}
+
+    def forget(self) -> None:
+        """Take decisions about signals that were deleted since out of the records of earlier rounds."""
+        alive = self._alive()
+        for path in (self.home / "rounds").glob("*/decisions.jsonl"):
+            lines = path.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["signal"] in alive]
+            if kept != lines:
+                write_file(path, "".join(f"{line}\n" for line in kept).encode())
+
     def _act(self, state: State, found: Diagnosis) -> State:
         """Turn decisions into changes and candidates."""
         kinds = {case.id: f"{case.task}/{case.kind}" for case in found.cases}
         change = rl.adjust(found.decisions, found.by_id, self.cfg.rlhf, self.first.rlhf, self.cfg.flywheel.rl)
         learnt = prompts.learn(found.decisions, found.by_id, found.known, self.cfg.flywheel.prompts)
-        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts")}
+        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts", self._alive())}
         state.reasons += [*change.reasons, *learnt.reasons]
         state.acted = {name: list(tracks) for name, tracks in report.targets(found.decisions, kinds).items()}
         missing = [decision for decision in found.decisions if decision.track == "pretraining"]
@@ -135,14 +148,21 @@ class Flywheel:
         if state.pending:
             state.message = f"{state.pending} of {state.candidates} candidates wait for review: qi2 flywheel review; then call the round again"
             return self._save(state)
-        folder = self.home / "accepted"
+        self._take(state)
+        return self._ready(state)
+
+    def _take(self, state: State) -> None:
+        """Write what was accepted so far, and note it as a change where it is another version than before."""
+        folder, found = self.home / "accepted", self.parts.queue.accepted()
         before = accepted.version(folder)
-        count = accepted.write(self.parts.queue.accepted(), self.parts.picture, folder)
-        if accepted.version(folder) != before:
+        if not found:
+            state.overrides |= {"accepted.path": ""} if before and self.cfg.accepted.path else {}
+            return
+        count = accepted.write(found, self.parts.picture, folder)
+        if accepted.version(folder) != before or self.cfg.accepted.path != str(folder):
             state.overrides["accepted.path"] = str(folder)
             state.provenance["data"] = accepted.version(folder)
             state.reasons.append(f"{count} accepted samples join supervised fine-tuning, {self.cfg.accepted.repeat} times for one curated row of their kind.")
-        return self._ready(state)
 
     def _ready(self, state: State) -> State:
         state.phase = READY if state.overrides else NOTHING
@@ -165,6 +185,8 @@ class Flywheel:
         sides = [report.rights(results, model) for results in (before, after)]
         categories = report.compare(sides[0], sides[1], state.acted, boot)
         state.provenance["suite"] = after["suite"]["hashes"]["t2i"]
+        rest = report.untouched(sides[0], sides[1], state.acted, boot)
+        state.provenance["untouched"] = rest.to_json() if rest else None
         state.phase = DONE
         self._finish(state, categories)
         return self._save(state)

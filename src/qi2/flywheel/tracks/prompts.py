@@ -7,7 +7,7 @@ the enhancer's strategies then degrade other annotations into the same way of sp
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,13 @@ def _triplet(case: Case, fine: str, table: Mapping[str, Sequence[str]]) -> dict[
     """A triplet as the enhancer reads them; the reasoning names the words that stand for others, as far as they were aligned."""
     own = _words(case.prompt)
     steps = [f"{word} means {meant}" for meant, words in table.items() for word in words if word in own]
-    return {"task": case.task, "short": case.prompt, "reasoning": "; ".join(steps) or "say it as the training captions do", "fine": fine}
+    return {"signal": case.id, "task": case.task, "short": case.prompt, "reasoning": "; ".join(steps) or "say it as the training captions do", "fine": fine}
 
 
-def write(found: Wordings, folder: Path) -> dict[str, Any]:
+def write(found: Wordings, folder: Path, alive: Collection[str] | None = None) -> dict[str, Any]:
     """Add to ``wordings.json`` and ``examples.jsonl`` in ``folder``; returns the overrides that give them to the enhancer.
 
-    Writing the same again adds nothing.
+    Writing the same again adds nothing. ``alive``: signals that are not deleted; examples of all others leave the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     overrides: dict[str, Any] = {}
@@ -115,10 +115,12 @@ def write(found: Wordings, folder: Path) -> dict[str, Any]:
             before += [word for word in said if word not in before]
         write_file(path, json.dumps(table, indent=1, sort_keys=True).encode())
         overrides["enhancer.triplets.wordings"] = [str(path)]
+    path = folder / "examples.jsonl"
+    before = path.read_text().splitlines() if path.exists() else []
+    lines = [line for line in before if alive is None or json.loads(line)["signal"] in alive]
+    lines = list(dict.fromkeys([*lines, *(json.dumps(example) for example in found.examples)]))
+    if lines != before:
+        write_file(path, "".join(f"{line}\n" for line in lines).encode())
     if found.examples:
-        path = folder / "examples.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        lines += [json.dumps(example) for example in found.examples]
-        write_file(path, ("\n".join(dict.fromkeys(lines)) + "\n").encode())
         overrides["enhancer.triplets.examples"] = [str(path)]
     return overrides
