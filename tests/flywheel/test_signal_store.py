@@ -168,11 +168,10 @@ def test_a_killed_deletion_is_finished_by_the_next_opening(tmp_path: Path) -> No
     store = SignalStore(tmp_path)
     picture = store.keep(square())
     store.add([given(picture=picture)])
-    store._erase = lambda: os.kill(os.getpid(), signals.SIGKILL)  # type: ignore[method-assign]
     pid = os.fork()
     if pid == 0:
         child = SignalStore(tmp_path)
-        child._erase = store._erase  # type: ignore[method-assign]
+        child.erase = lambda: os.kill(os.getpid(), signals.SIGKILL)  # type: ignore[method-assign]
         child.delete(subject="anna", why="asked")
     assert os.waitpid(pid, 0)[1] == signals.SIGKILL and Path(store.pictures.path(picture)).exists()
     store.close()

@@ -65,7 +65,7 @@ class Signer:
 
     def sign(self, purpose: str, *parts: str) -> str:
         """32 hex digits that only the holder of the key can make."""
-        return hmac.new(self._key, "\0".join((purpose, *parts)).encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.new(self._key, "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
     def enter(self) -> str:
         """A new visitor's cookie."""

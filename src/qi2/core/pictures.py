@@ -4,7 +4,10 @@ import hashlib
 import io
 import os
 import re
+import struct
 import time
+import warnings
+import zlib
 from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +17,9 @@ from PIL import Image, ImageOps
 from qi2.core.errors import QI2Error
 from qi2.core.publish import write_file
 
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_BYTES = 12 << 20
+MAX_PIXELS = 2304 * 2048  # the largest pictures that the report's models draw have 2048 x 2048
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,6 +35,26 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     plain(image).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def decode(data: bytes, what: str, most_pixels: int = MAX_PIXELS, most_bytes: int = MAX_BYTES) -> Image.Image:
+    """A picture that a stranger sent, as plain RGB; ``what`` names it in errors.
+
+    Its header is read before any pixel: what claims too many is refused before it takes memory. Raises QI2Error for anything but a whole PNG, JPEG or WebP.
+    """
+    if len(data) > most_bytes:
+        raise QI2Error(f"{what} has {len(data)} bytes; at most {most_bytes}")
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+            if image.width * image.height > most_pixels:
+                raise QI2Error(f"{what} has {image.width}x{image.height} pixels; at most {most_pixels} in all")
+            image.load()
+            return plain(image)
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, MemoryError, Image.DecompressionBombError) as error:
+        if isinstance(error, QI2Error):
+            raise
+        raise QI2Error(f"{what} is no whole PNG, JPEG or WebP picture ({type(error).__name__}); repair it or leave it out") from error
 
 
 class Pictures:

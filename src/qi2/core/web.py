@@ -29,6 +29,21 @@ ALWAYS = {
 }
 
 
+def parsed(data: bytes) -> Any:
+    """The JSON that a stranger sent. Raises Refused for what is none, for NaN, and for halves of surrogate pairs, which no file and no hash can hold."""
+    try:
+        found = json.loads(data, parse_constant=_no_number)
+        if b"\\ud" in data.lower():
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "this is no JSON") from error
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 class PageServer(ThreadingHTTPServer):
     """One thread per connection; ``port`` 0 takes a free one. Raises QI2Error where the address cannot be had.
 
@@ -136,10 +151,7 @@ class PageHandler(BaseHTTPRequestHandler):
             raise Refused(411, "say the length of the body")
         if len(length) > 9 or int(length) > self.max_body:
             raise Refused(413, f"at most {self.max_body} bytes")
-        try:
-            found = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
-            raise Refused(400, "this is no JSON") from error
+        found = parsed(self.rfile.read(int(length)))
         self.close_connection = self.headers.get("Connection", "").lower() == "close"
         return found
 

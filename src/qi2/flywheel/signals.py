@@ -13,6 +13,7 @@ from qi2.core.pictures import SHA256
 SOURCES = ("evaluation", "mining", "votes", "feedback", "training")
 TASKS = ("t2i", "ti2i")
 OWN, TRAINING, DIAGNOSIS = CONSENTS = ("own", "training", "diagnosis")
+GOOD, BAD = "good", "bad"  # what a person said, in verdict["said"]
 MAX_TEXT = 20_000  # characters of a prompt; the report's prompts have up to 1000 tokens
 MAX_BODY = 200_000  # characters of a whole signal as JSON
 
@@ -58,6 +59,11 @@ class Signal:
     def trainable(self) -> bool:
         """Whether anything of it may enter training."""
         return not self.heldout and self.consent in (OWN, TRAINING)
+
+    @property
+    def praise(self) -> bool:
+        """Whether a person called the picture good: no failure."""
+        return self.verdict.get("said") == GOOD
 
     @property
     def pictures(self) -> tuple[str, ...]:
