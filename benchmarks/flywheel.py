@@ -70,11 +70,13 @@ class Bench:
         return found, dict(Counter((case.task, case.kind) for case in cases))
 
     def diagnose(self, runs: Path, model: str, cases: Sequence[Any], tested: Any) -> Any:
-        """Attribution of failures with the models of a run."""
+        """Attribution of failures with the models of a run, and how near its training prompts are."""
         from qi2.flywheel.attribution.diagnose import diagnose
+        from qi2.flywheel.retrieval.corpus import Corpus
 
         flywheel = replace(self.recipe.flywheel, probes=replace(self.recipe.flywheel.probes, model=model))
-        return diagnose(replace(self.recipe, flywheel=flywheel), runs, cases, tested)
+        corpus = Corpus.open(runs, self.out / f"corpus-{runs.name}", pictures=False)
+        return diagnose(replace(self.recipe, flywheel=flywheel), runs, cases, tested, corpus.similarities)
 
     def heldout(self, runs: Path, model: str) -> dict[str, dict[str, bool]]:
         """Right or wrong of the published held-out prompts, by category."""
