@@ -74,12 +74,13 @@ def parts(recipe: "Recipe", scale: str) -> Parts:
     from qi2.flywheel.review.queue import ReviewQueue
 
     from qi2.flywheel.store import SignalStore
-    from qi2.flywheel.tracks import pretraining
 
     runs = settings.runs_folder(scale)
     store, queue = SignalStore(HOME / "signals"), ReviewQueue(HOME / "queue")
 
     def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Any]:
+        from qi2.flywheel.tracks import pretraining
+
         return pretraining.candidates(decisions, cases, most)
 
     @cache
