@@ -30,7 +30,7 @@ def rows(candidate: Any, picture: Picture) -> Iterator[Row]:
     origin = dict(candidate.origin)
     references = tuple(f"{name}-ref{i}" for i in range(len(candidate.references)))
     for own, sha in zip(references, candidate.references, strict=True):
-        yield Row(own, encode_png(picture(sha)), "png", (), "accepted", "reference", "reference")
+        yield Row(own, encode_png(picture(sha)), "png", (), "accepted", "reference", "reference", licence=str(origin.get("licence") or "CC0-1.0"))
     truth = candidate.truth
     scene, edit = (truth, None) if truth and candidate.task == "t2i" else (None, truth or None)
     kind = str(origin.get("kind") or _kind(candidate.task, truth))
@@ -39,6 +39,7 @@ def rows(candidate: Any, picture: Picture) -> Iterator[Row]:
     yield Row(
         name, data, "png", (candidate.prompt,), "accepted", candidate.task, kind.removeprefix("edit/"), references,
         scene=scene, edit=edit, origin=str(origin.get("signal", "")), caption_kind=instruction,
+        licence=str(origin.get("licence") or "CC0-1.0"),
     )  # fmt: skip
 
 
