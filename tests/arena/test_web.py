@@ -127,6 +127,7 @@ def test_a_pair_cannot_be_voted_on_again_with_its_sides_turned(server: Any) -> N
         (b'{"ticket": "TICKET", "choice": "both"}', 400),
         (b'{"ticket": "TICKET", "choice": "left", "voter": "x"}', 400),
         (b'{"ticket": "TICKETx", "choice": "left"}', 403),
+        (b'{"ticket": "a.b.c.\\ud800", "choice": "left"}', 400),
         (b'{"ticket": "' + b"x" * 5000 + b'", "choice": "left"}', 413),
     ],
 )

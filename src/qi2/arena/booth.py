@@ -7,31 +7,23 @@ cannot be used by another voter, made up, or turned around; it is also what anot
 import hashlib
 import hmac
 import io
-import secrets
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from qi2.arena.board import leaderboard
 from qi2.arena.entrants import Entrant, Field, Picture
 from qi2.arena.pairs import Draw, Pair
 from qi2.arena.votes import CHOICES, PEOPLE, SCORES, AlreadyVoted, Votes
-from qi2.core.errors import QI2Error
+from qi2.core.door import Refused, Signer
+from qi2.core.pictures import png
 
 OPEN_AFTER = 10  # votes after which a voter sees the leaderboard; ours
 GROWTH = 0.02  # share of new votes after which drawing and leaderboard look at them
 CACHED = 64  # encoded pictures in memory; of 2048 pixels about 6 MB each
-
-
-class Refused(QI2Error):
-    """A request that is not granted, with HTTP's status for it."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Booth:
@@ -39,22 +31,12 @@ class Booth:
 
     def __init__(self, field: Field, votes: Votes, open_after: int = OPEN_AFTER, seed: int = 0) -> None:
         self.field, self.votes, self.open_after, self.seed = field, votes, open_after, seed
-        self._key = votes.fact("key").encode()
+        self.signer = Signer(votes.fact("key"))
         self._draw, self._drawing, self._rating = Draw(field, seed), threading.Lock(), threading.Lock()
         self._board: dict[str, Any] = {}
         self._looked = {"draw": -1, "board": -1}
         self._pictures = self._named_pictures()
         self._encoded = lru_cache(CACHED)(encode)
-
-    def enter(self) -> str:
-        """A new voter's cookie."""
-        voter = secrets.token_hex(8)
-        return f"{voter}.{self._sign('voter', voter)}"
-
-    def voter(self, cookie: str) -> str | None:
-        """The voter behind a cookie, or None where it is none of ours."""
-        voter, _, signature = cookie.partition(".")
-        return voter if hmac.compare_digest(signature.encode(), self._sign("voter", voter).encode()) else None
 
     def standing(self, voter: str) -> dict[str, int]:
         """How often a voter has chosen, and when the leaderboard opens."""
@@ -126,14 +108,14 @@ class Booth:
         return found
 
     def _name(self, picture: Picture, owner: str = "") -> str:
-        return self._sign("picture", owner, picture.sha256)
+        return self.signer.sign("picture", owner, picture.sha256)
 
     def _names(self, pair: Pair) -> tuple[str, str]:
         left, right = pair.pictures
         return self._name(left, pair.left.name), self._name(right, pair.right.name)
 
     def _ticket(self, voter: str, task: str, left: str, right: str) -> str:
-        return ".".join((task, left, right, self._sign("ticket", voter, task, left, right)))
+        return ".".join((task, left, right, self.signer.sign("ticket", voter, task, left, right)))
 
     def _paired(self, voter: str, ticket: str) -> Pair:
         """The pair of a ticket that this voter was given."""
@@ -147,9 +129,6 @@ class Booth:
             raise Refused(410, "these pictures are no longer in the arena")
         return Pair(task, left, right)
 
-    def _sign(self, purpose: str, *parts: str) -> str:
-        return hmac.new(self._key, "\0".join((purpose, *parts)).encode(), hashlib.sha256).hexdigest()[:32]
-
 
 def encode(picture: Picture) -> bytes:
     """Nothing but pixels: upright, over white, without text, profile or time, so that the file does not tell who made it."""
@@ -160,8 +139,4 @@ def encode(picture: Picture) -> bytes:
     if hashlib.sha256(content).hexdigest() != picture.sha256:
         raise Refused(410, "this picture has changed since the arena was opened; open it again")
     with Image.open(io.BytesIO(content)) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGBA")
-    flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", flat.size, flat.tobytes()).save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
+        return png(image)

@@ -4,21 +4,18 @@ Every vote is one transaction that is on the disk when ``add`` returns (WAL, syn
 acknowledged. Votes say which pictures were seen, by content: those on pictures that have changed since stay in the file and no longer count.
 """
 
-import secrets
 import sqlite3
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from qi2.core.errors import QI2Error
+from qi2.core.ledger import Ledger
 
 LEFT, RIGHT, TIE, SKIP = CHOICES = ("left", "right", "tie", "skip")
 SCORES = {LEFT: 1.0, RIGHT: 0.0, TIE: 0.5}  # of the left picture; a skip says nothing
 PEOPLE = "people"
-BUSY_S = 30.0
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS votes (
@@ -29,7 +26,6 @@ CREATE TABLE IF NOT EXISTS votes (
     created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     UNIQUE (voter, pair)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TRIGGER IF NOT EXISTS votes_stay BEFORE DELETE ON votes BEGIN SELECT RAISE(ABORT, 'votes are only added'); END;
 CREATE TRIGGER IF NOT EXISTS votes_do_not_change BEFORE UPDATE ON votes BEGIN SELECT RAISE(ABORT, 'votes are only added'); END;
 """
@@ -57,32 +53,17 @@ class Vote:
     right_sha256: str
 
 
-class Votes:
+class Votes(Ledger):
     """The file ``path``, made where there is none, readable for its owner only: it holds the key that signs voters' cookies."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._lock = Path(path), threading.Lock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-            self._database.row_factory = sqlite3.Row
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise QI2Error(f"{self.path} cannot hold votes: {error}; name a writable file that is no other kind of file") from error
-
-    def close(self) -> None:
-        """Write the log back and close; votes are safe without it."""
-        with self._lock:
-            self._database.close()
+        super().__init__(path, SCHEMA, "votes")
 
     def add(self, vote: Vote) -> None:
         """Store a vote for good. Raises AlreadyVoted, and QI2Error where it cannot be written; then nothing has changed."""
         values = asdict(vote)
         statement = f"INSERT INTO votes ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})"
-        with self._access() as database:
+        with self.access() as database:
             try:
                 database.execute(statement, values)
             except sqlite3.IntegrityError as error:
@@ -92,30 +73,16 @@ class Votes:
 
     def pairs_of(self, voter: str) -> dict[str, str]:
         """{pair: choice} of a voter's votes, skips included."""
-        with self._access() as database:
+        with self.access() as database:
             return {row["pair"]: row["choice"] for row in database.execute("SELECT pair, choice FROM votes WHERE voter = ?", (voter,))}
 
     def count(self) -> int:
         """All votes of all voters, skips included."""
-        with self._access() as database:
+        with self.access() as database:
             return int(database.execute("SELECT COUNT(*) FROM votes").fetchone()[0])
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Everything, in the order of arrival, with ``number`` and ``created`` (UTC)."""
-        with self._access() as database:
+        with self.access() as database:
             found = database.execute("SELECT * FROM votes ORDER BY number").fetchall()
         return (dict(row) for row in found)
-
-    def fact(self, name: str) -> str:
-        """A random text that stays with the file: made at the first call, the same ever after, in every process."""
-        with self._access() as database:
-            database.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, secrets.token_urlsafe(32)))
-            return str(database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0])
-
-    @contextmanager
-    def _access(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._database
-            except sqlite3.Error as error:
-                raise QI2Error(f"{self.path} cannot be read or written: {error}; free some space or make it writable; what was stored stays") from error

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,10 +34,7 @@ def serve(args: argparse.Namespace) -> None:
     server = ArenaServer(Booth(entrants, Votes(args.votes), args.open_after), args.host, args.port, args.origin)
     print(f"{len(entrants.entrants)} entrants, {len(entrants.tasks)} prompts; votes go to {args.votes}")
     print(f"vote at {server.address()} (Ctrl-C ends)", flush=True)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts it in the background has SIGINT ignored
-        signal.signal(number, signal.default_int_handler)
-    with server, suppress(KeyboardInterrupt):
-        server.serve_forever()
+    server.serve_until_told()
 
 
 def rank(args: argparse.Namespace) -> None:

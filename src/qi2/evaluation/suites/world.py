@@ -7,12 +7,13 @@ asking for more prompts keeps the earlier ones. An item carries its exact truth 
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.core.rng import key, numpy_rng
 from qi2.data.world.captions import captions
 from qi2.data.world.edits import Edit, sample_edit
@@ -77,6 +78,22 @@ def fingerprint(items: Sequence[Prompt]) -> str:
     """SHA-256 over ids, prompts and seeds: two results compare only where their suites have the same one."""
     text = json.dumps([[item.id, item.prompt, item.noise_seed] for item in items])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def remade(facts: Mapping[str, Any], where: str) -> tuple[list[T2IItem], list[EditItem]]:
+    """The prompts and edits, with their truth, of results whose ``suite`` is ``facts``.
+
+    Raises QI2Error where ``where``, the results, are of a user's own images, or where today's code draws other prompts from the same settings.
+    """
+    try:
+        config = EvaluateConfig(**{item.name: facts[item.name] for item in fields(EvaluateConfig)})
+        hashes = facts["hashes"]
+    except (KeyError, TypeError) as error:
+        raise QI2Error(f"{where} does not say how its suite was drawn ({error!r}); run stage evaluate again") from error
+    t2i, edits = t2i_suite(config), edit_suite(config)
+    if hashes["t2i"] != fingerprint(t2i) or (edits and hashes["edit"] not in (fingerprint(edits), fingerprint([]))):
+        raise QI2Error(f"{where} is of other prompts than its settings give today: of a user's images, or of another version; run stage evaluate again")
+    return t2i, edits
 
 
 def scene_items(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:

@@ -1,0 +1,92 @@
+"""``qi2 feedback``: tell what is wrong with a picture, take many such reports from a file, and have all of one's own deleted."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from qi2.core.errors import QI2Error
+
+STORE, QUEUE = Path("flywheel/signals"), Path("flywheel/queue")
+
+
+def feedback(args: argparse.Namespace) -> None:
+    """qi2 feedback IMAGE --prompt TEXT --verdict bad|good | FILE.jsonl | forget SUBJECT"""
+    first, *rest = args.what
+    if first == "forget":
+        _forget(args, rest)
+    elif rest:
+        raise QI2Error(f"one picture at a time, not {len(args.what)}; write a JSONL file for more (docs/flywheel.md)")
+    elif first.endswith(".jsonl"):
+        _lines(args, Path(first))
+    else:
+        _one(args, Path(first))
+
+
+def _one(args: argparse.Namespace, path: Path) -> None:
+    from qi2.flywheel.intake.feedback import Feedback, take
+    from qi2.flywheel.intake.lines import read_picture
+    from qi2.flywheel.store import SignalStore
+
+    if not args.prompt or not args.verdict:
+        raise QI2Error('say --prompt "..." and --verdict bad|good: qi2 feedback IMAGE.png --prompt "..." --verdict bad --why "..."')
+    picture, *references = [read_picture(name, str(name)) for name in (path, *args.reference)]
+    said = Feedback(args.prompt, args.verdict, args.why, args.consent or _ask(sys.stdin.isatty(), input), args.subject, args.model, args.kind)
+    receipt = take(SignalStore(args.store), said, picture, references, {"way": "command"})
+    if receipt.deleted:
+        raise QI2Error("this was deleted before and is not taken again")
+    print(f"{'stored' if receipt.new else 'known'} {receipt.id}, for {said.consent}; delete it with: qi2 feedback forget {said.subject or receipt.id}")
+
+
+def _ask(asked: bool, answer: Callable[[str], str]) -> str:
+    """The person's consent; whoever cannot be asked has given the least."""
+    from qi2.flywheel.intake.feedback import QUESTION
+    from qi2.flywheel.signals import DIAGNOSIS, TRAINING
+
+    return TRAINING if asked and answer(f"{QUESTION} [y/N] ").strip().lower() in ("y", "yes") else DIAGNOSIS
+
+
+def _lines(args: argparse.Namespace, path: Path) -> None:
+    from qi2.flywheel.intake.lines import read_lines
+    from qi2.flywheel.store import SignalStore
+
+    found = read_lines(path, SignalStore(args.store))
+    for reason in found.bad:
+        print(reason, file=sys.stderr)
+    print(f"{found.new} new, {found.known} known before, {len(found.bad)} refused")
+    if found.bad:
+        raise QI2Error(f"{len(found.bad)} lines of {path} were refused; mend them and give the file again: what was taken is not taken twice")
+
+
+def _forget(args: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Candidates first: they are found by their signals. Cut off in between, the same command finishes it."""
+    from qi2.flywheel.review.queue import ReviewQueue
+    from qi2.flywheel.store import SignalStore
+
+    if len(rest) != 1:
+        raise QI2Error("say whose: qi2 feedback forget SUBJECT (or the id of one signal)")
+    store, why = SignalStore(args.store), args.why or "asked by the person"
+    own = store.ids_of(rest[0])
+    ids = own or [rest[0]]
+    made = ReviewQueue(args.queue).forget(ids) if (args.queue / "queue.sqlite").exists() else 0
+    count = store.delete(subject=rest[0], why=why) if own else store.delete(id=rest[0], why=why)
+    print(f"{count} signals and {made} candidates made from them are erased; data that was published before needs a new version without them")
+    if not count and not made:
+        raise QI2Error(f"nothing of {rest[0]} is in {args.store}")
+
+
+def add_commands(commands: "argparse._SubParsersAction") -> None:
+    """The parser of this file's command."""
+    parser = commands.add_parser("feedback", help="say what is wrong with a picture; take a JSONL file of such reports; forget a person's")
+    parser.add_argument("what", nargs="+", metavar="IMAGE", help="a picture; or FILE.jsonl; or forget SUBJECT")
+    parser.add_argument("--prompt", default="", help="what it was made from")
+    parser.add_argument("--verdict", choices=("bad", "good"))
+    parser.add_argument("--why", default="", help="what is wrong, in your words")
+    parser.add_argument("--reference", type=Path, nargs="*", default=[], help="pictures that an edit started from")
+    parser.add_argument("--consent", choices=("diagnosis", "training"), help="what may be done with it; asked at a terminal, else diagnosis")
+    parser.add_argument("--subject", default="", help="an opaque id of yours, by which all that you gave can be deleted")
+    parser.add_argument("--model", default="unknown", help="which model made it")
+    parser.add_argument("--kind", default="user", help="a category of your own")
+    parser.add_argument("--store", type=Path, default=STORE, help="the folder of signals")
+    parser.add_argument("--queue", type=Path, default=QUEUE, help="of forget: the review queue, from which what was made of it goes too")
+    parser.set_defaults(run=feedback)

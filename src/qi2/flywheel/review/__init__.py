@@ -1,0 +1,1 @@
+"""Candidates for the training data, and the page on which a person accepts, edits or rejects them."""

@@ -1,0 +1,115 @@
+"""The signals' store: append-only and versioned, with pictures by hash, consent, and deletion that erases.
+
+``folder/signals.sqlite`` and ``folder/pictures/ab/SHA256.png``. What ``add`` acknowledged is on the disk. Every signal and every deletion has the next
+number; a version is the last number that counts. What was deleted is gone from every version: a round that was made from it has another digest now.
+A deletion leaves a tombstone: when, why, and a keyed hash that refuses the same signal for good but tells nobody what it was.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any
+
+from qi2.core.archive import Archive
+from qi2.core.errors import QI2Error
+from qi2.flywheel.signals import Signal
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS signals (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, mark TEXT NOT NULL, subject TEXT NOT NULL,
+    praise INTEGER NOT NULL, body TEXT NOT NULL,
+    created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+) STRICT;
+CREATE INDEX IF NOT EXISTS of_subject ON signals (subject);
+CREATE TRIGGER IF NOT EXISTS signals_stay BEFORE DELETE ON signals WHEN NOT EXISTS (SELECT 1 FROM tombstones WHERE mark = OLD.mark)
+    BEGIN SELECT RAISE(ABORT, 'signals are deleted by SignalStore.delete'); END;
+CREATE TRIGGER IF NOT EXISTS signals_do_not_change BEFORE UPDATE ON signals BEGIN SELECT RAISE(ABORT, 'signals are only added'); END;
+"""
+
+
+class SignalStore(Archive):
+    """A folder of signals; made where there is none. Several processes may use it at once; an unfinished deletion is finished when it is opened."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "signals.sqlite", SCHEMA, "signals")
+
+    def add(self, signals: Iterable[Signal]) -> int:
+        """Store what is new and was not deleted, all or nothing, and say how many those were; on the disk when this returns.
+
+        Raises QI2Error where a signal names a picture that is not kept, or nothing can be written; then nothing has changed.
+        """
+        added = 0
+        with self.ledger.transaction() as database:
+            number = _version(database)
+            for signal in signals:
+                known = database.execute("SELECT 1 FROM signals WHERE id = ?", (signal.id,)).fetchone()
+                if known or self.buried(database, signal.id):
+                    continue
+                self.link(database, signal.id, signal.pictures, f"the signal on {signal.prompt[:80]!r}")
+                added, mark = added + 1, self.mark(signal.id)
+                row = (number + added, signal.id, mark, signal.subject, signal.praise, signal.to_json())
+                database.execute("INSERT INTO signals (number, id, mark, subject, praise, body) VALUES (?, ?, ?, ?, ?, ?)", row)
+        return added
+
+    def all(self, version: int | None = None) -> list[Signal]:
+        """The failures as of a version, in the order of arrival, without what was deleted since, and without praise."""
+        return [Signal.from_json(row["body"]) for row in self.rows(version)]
+
+    def praised(self, version: int | None = None) -> list[Signal]:
+        """What people called good: nothing to repair, but nothing to break either."""
+        return [Signal.from_json(row["body"]) for row in self.rows(version, praise=True)]
+
+    def rows(self, version: int | None = None, praise: bool = False) -> list[dict[str, Any]]:
+        """Like ``all`` or ``praised``, with number, id, created (UTC) and body (JSON)."""
+        with self.ledger.access() as database:
+            known = _version(database)
+            if version is not None and not 0 <= version <= known:
+                raise QI2Error(f"{self.folder} has versions 0 to {known}, not {version}")
+            statement = "SELECT number, id, created, body FROM signals WHERE number <= ? AND praise = ? ORDER BY number"
+            found = database.execute(statement, (known if version is None else version, praise))
+            return [dict(row) for row in found]
+
+    def find(self, id: str) -> Signal | None:
+        """A signal by its id; None where there is none, or it was deleted."""
+        with self.ledger.access() as database:
+            row = database.execute("SELECT body FROM signals WHERE id = ?", (id,)).fetchone()
+        return Signal.from_json(row["body"]) if row else None
+
+    def deleted(self, id: str) -> bool:
+        """Whether a signal of this id was deleted, so that it is taken no more."""
+        with self.ledger.access() as database:
+            return self.buried(database, id)
+
+    @property
+    def version(self) -> int:
+        """The last number: of a signal or of a deletion; 0 for an empty store."""
+        with self.ledger.access() as database:
+            return _version(database)
+
+    def digest(self, version: int | None = None) -> str:
+        """SHA-256 over the ids of ``all(version)``: what a round was made from."""
+        return hashlib.sha256("\n".join(row["id"] for row in self.rows(version)).encode()).hexdigest()
+
+    def ids_of(self, subject: str) -> list[str]:
+        """The ids of all that a person gave, for whoever has made something from them."""
+        with self.ledger.access() as database:
+            return [str(row[0]) for row in database.execute("SELECT id FROM signals WHERE subject = ? AND subject != '' ORDER BY number", (subject,))]
+
+    def delete(self, *, subject: str = "", id: str = "", why: str) -> int:
+        """Erase a person's signals, or one, with the pictures that no other signal names; returns how many. Kill it, and the next opening finishes it."""
+        if bool(subject) == bool(id) or not why.strip():
+            raise QI2Error("a deletion names a subject or an id, one of them, and says why")
+        column, value = ("subject", subject) if subject else ("id", id)
+        with self.ledger.transaction() as database:
+            found = database.execute(f"SELECT id FROM signals WHERE {column} = ? ORDER BY number", (value,)).fetchall()
+            number = _version(database)
+            for k, row in enumerate(found, start=1):
+                self.bury(database, row["id"], number + k, why)
+                database.execute("DELETE FROM signals WHERE id = ?", (row["id"],))
+        self.erase()
+        return len(found)
+
+
+def _version(database: Connection) -> int:
+    return int(database.execute("SELECT MAX((SELECT IFNULL(MAX(number), 0) FROM signals), (SELECT IFNULL(MAX(number), 0) FROM tombstones))").fetchone()[0])
