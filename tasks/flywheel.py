@@ -72,7 +72,6 @@ def parts(recipe: "Recipe", scale: str) -> Parts:
     """Store, review queue, retrieval and the pre-training track of a scale."""
     from qi2.flywheel.retrieval.corpus import Corpus
     from qi2.flywheel.review.queue import ReviewQueue
-
     from qi2.flywheel.store import SignalStore
 
     runs = settings.runs_folder(scale)
