@@ -8,7 +8,7 @@ from qi2.core.errors import Interrupted, QI2Error
 from tasks import launch, settings
 
 INTERRUPTED = os.EX_TEMPFAIL  # 75: told to stop; the same command goes on
-AFTER = {"gate": "checks", "promote": "promote", "report": "report", "nightly": "nightly", "rollback": "rollback"}
+AFTER = {"gate": "checks", "promote": "promote", "report": "report", "nightly": "nightly", "rollback": "rollback", "flywheel": "flywheel"}
 
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait slow down whatever else runs; read when torch loads

@@ -11,11 +11,13 @@ import yaml
 
 from qi2.config import as_dict, load
 from qi2.core.errors import QI2Error
+from qi2.core.publish import write_file
 from qi2.data.sources import fingerprint
-from qi2.recipe import Recipe, scale_layers
+from qi2.recipe import Recipe, flywheel_layer, scale_layers
 from tasks import settings
 
-FINGERPRINTS = ("source_files", "pretrained_files", "weights_files", "known_files")
+FINGERPRINTS = ("source_files", "pretrained_files", "weights_files", "known_files", "accepted_files")
+OPEN_TABLES = ("rlhf.rewards", "rlhf.prompts.kinds", "rlhf.prompts.edit_kinds")  # which a round replaces as a whole
 PHASES = ("pretrain", "continual", "sft")
 
 
@@ -35,6 +37,38 @@ def write_overrides(scale: str, overrides: Mapping[str, Any] | None) -> None:
     text = yaml.safe_dump(values, sort_keys=False) if values else ""
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
+
+
+def add_round(scale: str, overrides: Mapping[str, Any]) -> None:
+    """Add a round's changes (dotted keys) to the scale's layer of the flywheel. Raises QI2Error where they do not fit, and then leaves it as it was."""
+    path = flywheel_layer(settings.ROOT / "conf", scale)
+    before = yaml.safe_load(path.read_text()) or {} if path.exists() else {}
+    values = nested({**flatten_keys(before), **overrides})
+    load(Recipe, [*_layers(scale), values])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, yaml.safe_dump(values, sort_keys=False).encode())
+
+
+def flatten_keys(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"rlhf": {"rewards": {...}}}`` to ``{"rlhf.rewards": {...}}`` for tables whose keys are the user's; all others to their last key."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        open_table = isinstance(value, Mapping) and f"{prefix}{name}" in OPEN_TABLES
+        flat |= flatten_keys(value, f"{prefix}{name}.") if isinstance(value, Mapping) and not open_table else {f"{prefix}{name}": value}
+    return flat
+
+
+def before_rounds(scale: str) -> Recipe:
+    """The scale as it is without any change of the flywheel."""
+    rounds = flywheel_layer(settings.ROOT / "conf", scale)
+    local = [_local(scale)] if _local(scale).exists() else []
+    return load(Recipe, [*(path for path in _layers(scale) if path != rounds), *local])
+
+
+def local_overrides(scale: str) -> dict[str, Any]:
+    """The overrides of the last run, for a run that goes on with them."""
+    path = _local(scale)
+    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,12 +95,14 @@ def resolve(scale: str) -> dict[str, Any]:
     marks = {name: fingerprint(path) for name, path in pretrained.items() if Path(path).exists()}
     known = {name: fingerprint(name) for name in [*values["curate"]["known"], *values["curate"]["captions"]] if Path(name).exists()}
     files = {"source_files": fingerprint(source) or None, "pretrained_files": marks, "weights_files": _weights(values), "known_files": known}
-    return values | files
+    accepted = values["accepted"]["path"]
+    return values | files | {"accepted_files": fingerprint(accepted) if accepted and Path(accepted).exists() else None}
 
 
 def _weights(values: Mapping[str, Any]) -> dict[str, str]:
     """Fingerprints of the weights that training starts from or uses as they are, by the key that names them."""
-    named = {"vae.path": values["vae"]["path"]}
+    named = {"vae.path": values["vae"]["path"], "enhancer.model.path": values["enhancer"]["model"]["path"]}
+    named |= {f"enhancer.triplets.{name}": path for name in ("wordings", "examples") for path in values["enhancer"]["triplets"][name]}
     for phase in PHASES:
         named |= {f"{phase}.start": values[phase]["start"], f"{phase}.lora.path": values[phase]["lora"]["path"]}
     return {key: fingerprint(path) for key, path in named.items() if path and Path(path).exists()}

@@ -20,7 +20,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import MANIFEST, file_sha256
 from qi2.data.shards import Sidecar
 from qi2.evaluation.summary import revision
-from tasks import card, config, crown, policy, registry, rewards_registry, settings, tracking
+from tasks import beside, card, config, crown, policy, registry, settings, tracking
 from tasks.config import resolved_path
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main(scale: str) -> None:
     tracker = tracking.client()
     decision = Offer(scale, runs, rules, tracker).decide()
     (runs / "promotion.json").write_text(json.dumps(decision, indent=1))
-    for said in (decision, rewards_registry.register(scale, runs, tracker)):
+    for said in (decision, *(beside.register(stage, scale, runs, tracker) for stage in beside.FIGURES)):
         if said is not None:
             print("\n- ".join([f"{said['model']} version {said['version']}: {said['outcome']}", *said["reasons"]]))
 

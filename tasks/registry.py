@@ -83,9 +83,12 @@ class Registry:
 
 
 def pack(bundle: Path, runs: Path, names: Iterable[str]) -> None:
-    """A folder with the layout of ``runs/SCALE``, so that the same code loads both; links, so that nothing is copied twice."""
+    """A folder with the layout of ``runs/SCALE``, so that the same code loads both; links, so that nothing is copied twice.
+
+    A stage that this run does not have (an enhancer, in a run from before there was one) is left out.
+    """
     shutil.rmtree(bundle, ignore_errors=True)
-    for name in names:
+    for name in (name for name in names if (runs / name).exists()):
         shutil.copytree(runs / name, bundle / name, copy_function=_link)
 
 

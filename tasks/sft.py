@@ -14,5 +14,5 @@ OUT = "sft"
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
-    inputs = PhaseInputs(runs / "encoded", runs / "continual", runs / ".checkpoints" / OUT, runs / "vae")
+    inputs = PhaseInputs(runs / "encoded", runs / "continual", runs / ".checkpoints" / OUT, runs / "vae", runs / "accepted" / "encoded")
     train_phase(recipe, "sft", inputs, out, reporter)

@@ -56,6 +56,7 @@ class Pipeline:
     size: int  # pixels of the side that the model was last trained at
     few: bool = False  # whether it is a distilled student, sampled in few steps without guidance
     batch: int = BATCH  # pictures that go through the networks together; a picture does not depend on it beyond rounding
+    quiet: bool = False  # show no progress
 
     @staticmethod
     def load(folder: str | Path | None = None, stage: str | None = None, device: str = "cpu", dtype: str = "", lora: str | Path = "") -> "Pipeline":
@@ -114,6 +115,15 @@ class Pipeline:
         strength = self.sampler.edit_guidance if guidance is None else guidance
         return self._draw(prompts, fitted, self._noise(seeds, sizes), steps, strength, negative)
 
+    def paint(self, prompts: Sequence[str], references: Sequence[Sequence[Image.Image]], seeds: Sequence[int]) -> list[Image.Image]:
+        """Prompts without and instructions with references together, each with its seed, at the pipeline's own size."""
+        made: dict[int, Image.Image] = {}
+        for edits in (False, True):
+            rows = [i for i, group in enumerate(references) if bool(group) == edits]
+            texts, noise = [prompts[i] for i in rows], [seeds[i] for i in rows]
+            made |= zip(rows, self.edit(texts, [references[i] for i in rows], noise) if edits else self.generate(texts, noise), strict=True)
+        return [made[i] for i in range(len(prompts))]
+
     def _size(self, size: Size | None) -> tuple[int, int]:
         width, height = size if isinstance(size, tuple) else (size or self.size,) * 2
         for side in (width, height):
@@ -135,7 +145,7 @@ class Pipeline:
     ) -> list[Image.Image]:
         schedule = self.sampler.few(steps) if self.few else self.sampler.schedule(steps)
         images: list[Image.Image] = []
-        with Progress("draw", -(-len(prompts) // self.batch) * schedule.steps, "step") as progress:
+        with Progress("draw", -(-len(prompts) // self.batch) * schedule.steps, "step", self.quiet) as progress:
             for start in range(0, len(prompts), self.batch):
                 part = slice(start, start + self.batch)
                 latents = [[self._encode(image) for image in group] for group in references[part]]

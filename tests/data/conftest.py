@@ -58,9 +58,9 @@ def write_raw(folder: Path, rows: Sequence[Row], shard_rows: int = 64) -> Path:
 @pytest.fixture(scope="session")
 def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tokenizer (``vlm``), ``clip`` and ``nsfw``, trained for a few seconds on 400 pictures."""
+    from qi2.models.tokenizer import train_tokenizer
     from qi2.standins.clip import train_clip
     from qi2.standins.nsfw import train_nsfw
-    from qi2.standins.tokenizer import train_tokenizer
 
     folder = tmp_path_factory.mktemp("models")
     known = [scene_row(f"s{index}", scene) for index, scene in enumerate(distinct_scenes(400))]

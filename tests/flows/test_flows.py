@@ -96,7 +96,7 @@ def test_a_slot_that_was_lost_is_freed_and_one_with_a_lease_is_kept(told: dict[s
 
 def test_every_journey_has_a_deployment_and_the_night_has_a_schedule() -> None:
     given = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    journeys = {"full_training", "curate", "train_vae", "train_stage", "train_rewards", "rlhf", "distill", "evaluate", "nightly_eval"}
+    journeys = {"full_training", "curate", "train_vae", "train_stage", "train_rewards", "rlhf", "distill", "evaluate", "nightly_eval", "flywheel"}
     assert {entry["entrypoint"].rsplit(":", 1)[1] for entry in given} == journeys
     assert all((ROOT / entry["entrypoint"].split(":")[0]).exists() and entry["name"] == "prod" for entry in given)
     (night,) = [entry for entry in given if entry["entrypoint"].endswith("nightly_eval")]

@@ -69,7 +69,7 @@ def test_a_changed_key_reruns_exactly_the_stages_that_read_it(trained: Project, 
 
 def test_what_follows_a_changed_stage_is_out_of_date_too(trained: Project) -> None:
     trained.override("tiny", "sft: {dropout: 0.123}")
-    assert Dag("tiny", trained.root).changed() == {"sft", "rlhf", "distill", "evaluate"}
+    assert Dag("tiny", trained.root).changed() == {"sft", "rlhf", "distill", "enhancer", "evaluate"}
     trained.override("tiny", "")
 
 

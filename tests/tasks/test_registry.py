@@ -11,7 +11,7 @@ from PIL import Image
 import mlflow
 from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
-from tasks import comparison, config, policy, promote, registry, rewards_registry, rollback, settings, tracking
+from tasks import beside, comparison, config, policy, promote, registry, rollback, settings, tracking
 from tasks.jsonl import append
 
 NOT_WORSE = [{"suite": "t2i", "verdict": "all", "margin": 0.05}]
@@ -178,14 +178,14 @@ def _rewards(root: Path, right: int) -> Path:
 
 def test_rewards_are_registered_together_and_the_thresholds_decide_on_their_alias(project: Path) -> None:
     store = tracking.client()
-    assert rewards_registry.register("tiny", project / "runs" / "nothing", store) is None
-    good = rewards_registry.register("tiny", _rewards(project, 190), store)
+    assert beside.register("rewards", "tiny", project / "runs" / "nothing", store) is None
+    good = beside.register("rewards", "tiny", _rewards(project, 190), store)
     assert good is not None
     assert (good["model"], good["version"], good["outcome"]) == ("qi2-tiny-rewards", "1", "champion"), good
-    again = rewards_registry.register("tiny", project / "runs" / "tiny", store)
+    again = beside.register("rewards", "tiny", project / "runs" / "tiny", store)
     assert again is not None
     assert (again["version"], again["outcome"]) == ("1", "champion")
-    bad = rewards_registry.register("tiny", _rewards(project, 140), store)
+    bad = beside.register("rewards", "tiny", _rewards(project, 140), store)
     assert bad is not None
     assert bad["outcome"] == "refused"
     assert any(reason.startswith("reward/portrait/of_ceiling: 0.") for reason in bad["reasons"])
@@ -195,3 +195,20 @@ def test_rewards_are_registered_together_and_the_thresholds_decide_on_their_alia
     assert (folder / "rewards" / "portrait" / "judged.csv").exists()
     assert (folder / "standins" / "vlm" / "weights").read_text() == "vlm"
     assert "| reward/portrait/of_ceiling |" in (folder / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize(("recovered", "change", "outcome"), [(0.7, 0.0, "champion"), (0.3, 0.0, "refused"), (0.7, -0.2, "refused")])
+def test_the_enhancer_is_registered_and_has_to_recover_half_without_spoiling_full_prompts(project: Path, recovered: float, change: float, outcome: str) -> None:
+    runs = project / "runs" / "tiny"
+    with publish(runs / "enhancer") as folder:
+        (folder / "model.safetensors").write_text(f"weights {recovered} {change}")
+    values = {"enhancer/t2i/recovered/rewritten": recovered, "enhancer/t2i/full_change": change, "enhancer/t2i/accuracy_by_kind/one/short": 0.1}
+    figures = {name: {"value": value, "low": value, "high": value, "n": 100} for name, value in values.items()}
+    (runs / "evaluate").mkdir(parents=True, exist_ok=True)
+    (runs / "evaluate" / "results.json").write_text(json.dumps({"figures": figures}))
+    said = beside.register("enhancer", "tiny", runs, tracking.client())
+    assert said is not None
+    assert (said["model"], said["outcome"]) == ("qi2-tiny-enhancer", outcome), said
+    folder = registry.Registry(tracking.client(), "qi2-tiny-enhancer").folder(said["version"])
+    assert (folder / "enhancer" / "model.safetensors").exists()
+    assert "recovered/rewritten" in (folder / "model_card.md").read_text() and "by_kind" not in (folder / "model_card.md").read_text()

@@ -1,6 +1,7 @@
 """``qi2 generate`` and ``qi2 edit``: use a trained model."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from PIL import Image, ImageOps
 
 from qi2.cli.images import save
 from qi2.core.errors import QI2Error
+from qi2.enhancer.request import Request
 
 if TYPE_CHECKING:
     from qi2.pipeline import Pipeline
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 def generate(args: argparse.Namespace) -> None:
     """qi2 generate PROMPT [PROMPT ...] --out FILE"""
     pipe = _load(args)
-    prompts, seeds = _with_seeds(args.prompts, args)
+    prompts, seeds = _with_seeds(_enhanced([Request(prompt) for prompt in args.prompts], args), args)
     _finish(pipe.generate(prompts, seeds, args.size, args.steps, args.guidance, args.negative), args)
 
 
@@ -25,7 +27,7 @@ def edit(args: argparse.Namespace) -> None:
     """qi2 edit IMAGE [IMAGE ...] INSTRUCTION --out FILE"""
     references = [_open(name) for name in args.images]
     pipe = _load(args)
-    prompts, seeds = _with_seeds([args.instruction], args)
+    prompts, seeds = _with_seeds(_enhanced([Request(args.instruction, "ti2i", references)], args), args)
     _finish(pipe.edit(prompts, [references] * len(prompts), seeds, args.size, args.steps, args.guidance, args.negative), args)
 
 
@@ -49,6 +51,8 @@ def _command(commands: "argparse._SubParsersAction", name: str, run: Callable, t
     parser.add_argument("--size", type=_size, help="pixels, multiples of 32: 512, or 768x512 (width x height)")
     parser.add_argument("--steps", type=_count)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--enhance", action="store_true", help="let the run's prompt enhancer rewrite what is asked for, and show what it wrote")
+    parser.add_argument("--enhancer", type=Path, help="its folder, where it is not the model's own (implies --enhance)")
     parser.add_argument("--negative", help="a prompt that guidance leads away from")
     parser.add_argument("--grid", type=int, default=0, metavar="COLUMNS", help="one picture of all, in so many columns")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -82,6 +86,21 @@ def _load(args: argparse.Namespace) -> "Pipeline":
     from qi2.pipeline import Pipeline
 
     return Pipeline.load(args.model, args.stage, args.device, args.dtype, args.lora)
+
+
+def _enhanced(requests: "list[Request]", args: argparse.Namespace) -> list[str]:
+    """What the generator reads; says on stderr what became of every prompt."""
+    if not (args.enhance or args.enhancer):
+        return [request.prompt for request in requests]
+    from qi2.enhancer.enhance import Enhancer
+    from qi2.pipeline import find_champion
+
+    folder = args.enhancer or (Path(args.model) if args.model else find_champion()) / "enhancer"
+    rewrites = Enhancer.load(folder, args.device).enhance(requests)
+    for rewrite in rewrites:
+        said = f"kept {rewrite.original!r}: {rewrite.fallback}" if rewrite.fallback else f"{rewrite.original!r} -> {rewrite.enhanced!r}"
+        print(said, file=sys.stderr)
+    return [rewrite.text for rewrite in rewrites]
 
 
 def _with_seeds(prompts: list[str], args: argparse.Namespace) -> tuple[list[str], list[int]]:

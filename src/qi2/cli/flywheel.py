@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from qi2.cli import rounds
 from qi2.cli.feedback import QUEUE, STORE
 
 
@@ -62,7 +63,9 @@ def review(args: argparse.Namespace) -> None:
 
 def add_commands(commands: "argparse._SubParsersAction") -> None:
     """The parsers of this file's commands."""
-    group = commands.add_parser("flywheel", help="failures: signals, feedback intake, review").add_subparsers(required=True, metavar="COMMAND")
+    group = commands.add_parser("flywheel", help="failures: signals, feedback intake, attribution, review, rounds").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     one = group.add_parser("signals", help="what is in the store")
     one.add_argument("--version", type=int, help="as of an earlier version")
     one.add_argument("--source", default="", help="only this one: evaluation, mining, votes, feedback, training")
@@ -83,6 +86,7 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     three.add_argument("--status", action="store_true", help="only say how far it is")
     three.set_defaults(run=review)
     _place(three, 8019)
+    rounds.add_to(group)
     for parser in (one, two):
         parser.add_argument("--store", type=Path, default=STORE)
 

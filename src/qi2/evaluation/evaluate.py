@@ -9,11 +9,14 @@ import torch
 from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
+from qi2.enhancer.enhance import CARD
 from qi2.evaluation.bootstrap import Figure
+from qi2.evaluation.enhanced import ENHANCER, EnhancerExam
 from qi2.evaluation.exam import Exam, Folders
 from qi2.evaluation.models import Contender, chain_contenders, contenders
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.user_exam import UserExam
+from qi2.models.condition import ConditionEncoder
 
 
 def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter) -> dict[str, Figure]:
@@ -25,7 +28,8 @@ def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter) -> dict[str, F
     entries = chain_contenders(cfg, runs)
     if not entries:
         raise QI2Error(f"{runs} has no trained model to evaluate; run stage pretrain first")
-    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter)
+    enhanced = runs if (runs / ENHANCER / CARD).exists() and not cfg.data.source else None
+    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter, enhanced)
 
 
 def evaluate_models(
@@ -40,13 +44,17 @@ def evaluate_models(
     return _publish(cfg, entries, Folders(Path(vae), Path(standins), raw, curated), out, reporter)
 
 
-def _publish(cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter) -> dict[str, Figure]:
+def _publish(cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter, enhanced: Path | None = None) -> dict[str, Figure]:
+    """``enhanced``: a run whose prompt enhancer is evaluated too."""
     with publish(out) as staging, torch.random.fork_rng(devices=[]):  # building a network draws its first weights
         samples = Samples(staging, reporter, cfg.evaluate.shown, cfg.evaluate.tracked)
         exam = (UserExam if cfg.data.source else Exam)(cfg, folders, samples)
         for entry in entries:
             exam.sit(entry)
         figures = exam.figures() | exam.reconstructions()
+        drawer = next((entry for entry in entries if entry.name == cfg.enhancer.generator), None)
+        if enhanced is not None and drawer is not None and cfg.enhancer.evaluate_prompts:
+            figures |= EnhancerExam(cfg, enhanced, drawer, exam.vae, ConditionEncoder.load(folders.standins / "vlm"), samples).run()
         exam.write(staging, figures)
         reporter.metrics({name: figure.value for name, figure in figures.items()}, 0)
     return figures

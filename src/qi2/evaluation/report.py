@@ -11,10 +11,10 @@ from qi2.config import as_dict
 from qi2.core.publish import publish
 from qi2.evaluation.report_html import page
 from qi2.evaluation.run_folder import RunFolder
-from qi2.evaluation.sections import alignment, chain, data, line, reconstruction
+from qi2.evaluation.sections import alignment, chain, data, enhancer, line, reconstruction
 from qi2.evaluation.summary import summarise
 
-MODULES = (chain, reconstruction, alignment, data, line)
+MODULES = (chain, reconstruction, alignment, enhancer, data, line)
 INDEX, SUMMARY = "index.html", "summary.json"
 
 

@@ -42,6 +42,11 @@ def rewards_of(run: RunFolder) -> dict[str, Figure]:
     return figures
 
 
+def enhancer_of(run: RunFolder) -> dict[str, Figure]:
+    """What the evaluation says of the prompt enhancer: ``enhancer/TASK/FIGURE``."""
+    return {key: figure for key, figure in run.figures.items() if key.startswith("enhancer/") and "accuracy_by" not in key}
+
+
 def _timing_figures(run: RunFolder) -> dict[str, Figure]:
     return {name: exact(run.timing[key]) for name, key in TIMING.items() if key in run.timing}
 

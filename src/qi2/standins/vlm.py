@@ -22,8 +22,8 @@ from qi2.core import rng
 from qi2.core.reporter import Reporter
 from qi2.data.corpus import Corpus, Example
 from qi2.models.condition import CONDITION_TOKENS, SLOT, ConditionEncoder
+from qi2.models.tokenizer import train_tokenizer
 from qi2.standins.config import VLMConfig
-from qi2.standins.tokenizer import train_tokenizer
 from qi2.training.config import EngineConfig, OptimizerConfig
 from qi2.training.fit import fit
 from qi2.training.step_module import StepModule

@@ -37,7 +37,7 @@ STAGES = range(1, 7)
 BATCH = 128
 PIXELS = BATCH * 256 * 256  # of one pass through the VAE
 KEPT_BYTES = 1 << 30  # of pictures at their sizes that are kept between VAE and VLM; others are decoded again
-OWN = ("user", "photo_edit")  # sources that come whatever kinds are chosen
+OWN = ("user", "photo_edit", "accepted")  # sources that come whatever kinds are chosen
 Box = tuple[int, int]
 
 
@@ -89,15 +89,20 @@ def upright_sizes(table: pd.DataFrame) -> dict[str, Box]:
 
 def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
     """Write the encoded set of everything that any of the six data sets holds."""
-    settings = cfg.encode
-    sets = {stage: Sidecar.load(datasets / f"s{stage}") for stage in STAGES}
+    return encode_sets(cfg.encode, {stage: Sidecar.load(datasets / f"s{stage}") for stage in STAGES}, vlm, vae, out, reporter)
+
+
+def encode_sets(
+    settings: EncodeConfig, sets: dict[int, Sidecar], vlm: Path, vae: Path, out: Path, reporter: Reporter, name: str = "encode"
+) -> dict[str, float]:
+    """Write the encoded set of what the data sets of some stages hold; ``name`` of its figures."""
     if unknown := set(settings.edit_sizes) - set(settings.sizes):
         raise QI2Error(f"encode.edit_sizes has {sorted(unknown)}, which encode.sizes {settings.sizes} lacks; add it there")
     if min(settings.sizes) < STEP:
         raise QI2Error(f"encode.sizes has {min(settings.sizes)}; buckets are multiples of {STEP} px, so choose sizes from {STEP} on")
     rows = samples({stage: side.table for stage, side in sets.items()}, settings.kinds)
-    images = sorted({name for row in rows for name in (row["id"], *row["references"])})
-    place, pictures = {name: i for i, name in enumerate(images)}, Pictures(images, sets, settings.sizes)
+    images = sorted({image for row in rows for image in (row["id"], *row["references"])})
+    place, pictures = {image: i for i, image in enumerate(images)}, Pictures(images, sets, settings.sizes)
     model, encoder = VAE.load(vae).to(device_of(settings.device)), ConditionEncoder.load(vlm, settings.device)
     with publish(out) as staging:
         shapes = image_shapes(rows, pictures, place, settings)
@@ -105,8 +110,8 @@ def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, repor
             encode_images(model, pictures, size, boxes, staging)
         prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
         write(staging, table, prompts, versions(model, encoder, settings))
-        metrics = {"encode/samples": float(len(table)), "encode/prompts": float(len(prompts)), "encode/images": float(len(images))}
-        metrics["encode/fills_no_size"] = float((table["side"] == 0).sum())
+        metrics = {f"{name}/samples": float(len(table)), f"{name}/prompts": float(len(prompts)), f"{name}/images": float(len(images))}
+        metrics[f"{name}/fills_no_size"] = float((table["side"] == 0).sum())
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     reporter.metrics(metrics, 0)
     return metrics

@@ -60,18 +60,18 @@ class EditItem(Prompt):
 
 def t2i_suite(config: EvaluateConfig) -> list[T2IItem]:
     """``prompts_per_kind`` held-out prompts of every kind, no scene twice, ordered by index and then kind: any prefix is mixed."""
-    return _interleave([_scenes(config.seed, kind, config.prompts_per_kind, "t2i") for kind in config.kinds])
+    return _interleave([scene_items(config.seed, kind, config.prompts_per_kind, "t2i") for kind in config.kinds])
 
 
 def vae_suite(config: EvaluateConfig) -> list[T2IItem]:
     """``vae_world`` held-out scenes over all kinds, in the same order as the prompts but from other random numbers."""
     share = -(-config.vae_world // len(config.kinds))
-    return _interleave([_scenes(config.seed, kind, share, "vae") for kind in config.kinds])[: config.vae_world]
+    return _interleave([scene_items(config.seed, kind, share, "vae") for kind in config.kinds])[: config.vae_world]
 
 
 def edit_suite(config: EvaluateConfig) -> list[EditItem]:
     """``edits_per_kind`` held-out edits of every kind, ordered by index and then kind."""
-    return _interleave([_edits(config.seed, kind, config.edits_per_kind) for kind in config.edit_kinds])
+    return _interleave([edit_items(config.seed, kind, config.edits_per_kind) for kind in config.edit_kinds])
 
 
 def fingerprint(items: Sequence[Prompt]) -> str:
@@ -96,8 +96,8 @@ def remade(facts: Mapping[str, Any], where: str) -> tuple[list[T2IItem], list[Ed
     return t2i, edits
 
 
-def _scenes(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:
-    """Up to ``n`` different scenes; fewer where the kind has no further one."""
+def scene_items(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:
+    """Up to ``n`` different scenes of a kind, fewer where it has no further one; suites of other names hold others."""
     items: dict[Scene, T2IItem] = {}
     for index in range(n * ATTEMPTS):
         rng = numpy_rng(seed, f"evaluate/{suite}/{kind}", index)
@@ -110,11 +110,12 @@ def _scenes(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:
     return list(items.values())
 
 
-def _edits(seed: int, kind: str, n: int) -> list[EditItem]:
+def edit_items(seed: int, kind: str, n: int, suite: str = "edit") -> list[EditItem]:
+    """``n`` edits of a kind; suites of other names hold others."""
     items = []
     for index in range(n):
-        edit = sample_edit(numpy_rng(seed, f"evaluate/edit/{kind}", index), kind, SPLIT)
-        items.append(EditItem(f"{kind}-{index}", kind, edit.instruction, key(seed, f"evaluate/edit/noise/{kind}", index), edit))
+        edit = sample_edit(numpy_rng(seed, f"evaluate/{suite}/{kind}", index), kind, SPLIT)
+        items.append(EditItem(f"{kind}-{index}", kind, edit.instruction, key(seed, f"evaluate/{suite}/noise/{kind}", index), edit))
     return items
 
 

@@ -1,0 +1,1 @@
+"""Degradation strategies, one file each: how users write less than they want."""

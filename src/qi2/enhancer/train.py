@@ -1,0 +1,152 @@
+"""Train the prompt enhancer and publish it (report section 3.3), in two stages: SFT on triplets, then RL with the frozen generator in the loop."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from qi2.config import as_dict
+from qi2.core import rng
+from qi2.core.errors import QI2Error
+from qi2.core.publish import file_sha256, publish
+from qi2.core.reporter import FileReporter, Reporter, Reporters
+from qi2.data.shards import Sidecar
+from qi2.enhancer import lm
+from qi2.enhancer.config import EnhancerRLConfig
+from qi2.enhancer.enhance import Enhancer
+from qi2.enhancer.llm import LLMDegrader
+from qi2.enhancer.painter import Painter
+from qi2.enhancer.request import Request
+from qi2.enhancer.rewards import Judge, Scorer
+from qi2.enhancer.rl import train_rl
+from qi2.enhancer.sft import train_sft
+from qi2.enhancer.template import FULL
+from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
+from qi2.training.encode import square
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
+
+HELD = 64  # triplets that neither stage sees, for their figures
+SHOWN = 24  # of them
+TRIPLETS = "triplets.jsonl"
+
+
+@dataclass
+class EnhancerInputs:
+    """What RL reads: the SFT model with its triplets, the rows whose pictures are edited, and where checkpoints go."""
+
+    start: Path
+    raw: Path
+    checkpoints: Path | None = None
+
+
+def train_enhancer_sft(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
+    """Write the language model as transformers does, ``enhancer.json``, the triplets, metrics.json and curves.csv to ``out``.
+
+    raw: the annotated rows. It needs no generator, so that it can be trained beside one.
+    """
+    config = cfg.enhancer
+    with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
+        reporters = Reporters(reporter, FileReporter(staging))
+        triplets, metrics = make_triplets(cfg, Sidecar.load(raw))
+        write_triplets(staging / TRIPLETS, triplets)
+        held, learned = triplets[:HELD], triplets[HELD:] or triplets
+        start, tokenizer = lm.start(config.model, _texts(learned), cfg.seed)
+        model = lm.adapted(start, config.model.lora_rank)
+        facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(staging / TRIPLETS)}
+        train_sft(model, tokenizer, learned, config, cfg.seed, reporters, Path(scratch), checkpoints, facts)
+        enhancer = Enhancer(lm.merged(model).eval(), tokenizer, dict(config.instructions), config.limits)
+        metrics |= _finish(enhancer, held, staging, reporters) | {"enhancer_sft/steps": float(config.sft.steps)}
+        reporter.metrics(metrics, config.sft.steps)
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return metrics
+
+
+def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scorers: Mapping[str, Scorer], out: Path, reporter: Reporter) -> dict[str, float]:
+    """Write the same after RL with the frozen generator in the loop; with no steps of it, the SFT model as it is.
+
+    painter: the generator. scorers: the run's reward models by name, where a reward needs them.
+    """
+    config, rl = cfg.enhancer, cfg.enhancer.rl
+    with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
+        reporters = Reporters(reporter, FileReporter(staging))
+        triplets = read_triplets(inputs.start / TRIPLETS)
+        held, asked = triplets[:HELD], _asked(triplets[HELD:] or triplets, rl, cfg.seed)
+        before, metrics = Enhancer.load(inputs.start), {"enhancer/steps": float(rl.steps)}
+        model = lm.adapted(before.model, config.model.lora_rank)
+        if rl.steps:
+            judge = Judge(before, asked, painter, scorers, rl.images, cfg.seed, _pictures(Sidecar.load(inputs.raw), config.size))
+            facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(inputs.start / TRIPLETS)}
+            train_rl(model, before.tokenizer, asked, judge, config, cfg.seed, reporters, Path(scratch), inputs.checkpoints, facts)
+            metrics |= {"enhancer/pictures_drawn": float(judge.painter.drawn), "enhancer/pictures_asked": float(judge.painter.asked)}
+        enhancer = Enhancer(lm.merged(model).eval(), before.tokenizer, dict(config.instructions), config.limits)
+        metrics |= _finish(enhancer, held, staging, reporters)
+        reporter.metrics(metrics, rl.steps)
+        (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    return metrics
+
+
+def _asked(triplets: Sequence[Triplet], rl: EnhancerRLConfig, seed: int) -> list[Triplet]:
+    """The prompts of RL: those that are not full already, by the weights of their kinds."""
+    short = [t for t in triplets if t.reasoning != FULL] or list(triplets)
+    n = rl.steps * rl.prompts
+    if not rl.kinds:
+        return short[:n]
+    by_kind = {kind: own for kind in rl.kinds if (own := [t for t in short if t.kind == kind])}
+    if not by_kind:
+        raise QI2Error(f"enhancer.rl.kinds: no triplet is of kind {', '.join(rl.kinds)}; kinds are {', '.join(sorted({t.kind for t in short}))}")
+    weights = np.array([rl.kinds[kind] for kind in by_kind])
+    drawn = rng.numpy_rng(seed, "enhancer/rl/kinds").choice(list(by_kind), size=n, p=weights / weights.sum())
+    turns = dict.fromkeys(by_kind, 0)
+    asked = []
+    for kind in drawn:
+        asked.append(by_kind[kind][turns[kind] % len(by_kind[kind])])
+        turns[kind] += 1
+    return asked
+
+
+def _finish(enhancer: Enhancer, held: Sequence[Triplet], staging: Path, reporter: Reporter) -> dict[str, float]:
+    """Save the enhancer and show some rewrites; on triplets that were not learned: shares of rewrites that can be used, and that are the annotation itself."""
+    enhancer.save(staging)
+    rewrites = enhancer.enhance([Request(t.short, t.task) for t in held])
+    rows = [f"| {_cell(r.original)} | {_cell(r.reasoning)} | {_cell(r.text)} | {_cell(r.fallback)} |" for r in rewrites[:SHOWN]]
+    reporter.text("rewrites.md", "\n".join(["| prompt | reasoning | rewritten | why the original stands |", "|---|---|---|---|", *rows, ""]))
+    used = sum(not r.fallback for r in rewrites) / max(1, len(held))
+    same = sum(r.text == t.fine for r, t in zip(rewrites, held, strict=True)) / max(1, len(held))
+    return {"enhancer/usable": used, "enhancer/exact": same}
+
+
+def make_triplets(cfg: "Recipe", side: Sidecar) -> tuple[list[Triplet], dict[str, float]]:
+    """The training triplets that pass every check, and what they are made of."""
+    config = cfg.enhancer.triplets
+    degrade: Degrade = LLMDegrader(config, Degrader(config)) if config.llm else Degrader(config)
+    made = build(annotations(side.table, config), config, degrade, cfg.seed)
+    kept = [triplet for triplet in made if sound(triplet, cfg.enhancer.limits)]
+    return kept, figures(kept) | {"triplets/kept": float(len(kept)), "triplets/refused": float(len(made) - len(kept))}
+
+
+def _texts(triplets: Sequence[Triplet]) -> list[str]:
+    """What a tokenizer learns from."""
+    return [text for t in triplets for text in (f" {t.short}", f" {t.reasoning}", f" {t.fine}")]
+
+
+def _pictures(side: Sidecar, size: int) -> Callable[[str], Image.Image]:
+    """The source picture of a row's id, as the generator takes it."""
+    kept: dict[str, Image.Image] = {}
+
+    def picture(name: str) -> Image.Image:
+        if name not in kept:
+            kept[name] = square(side.image(name), size)
+        return kept[name]
+
+    return picture
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,130 @@
+"""What the prompt enhancer is worth: the same held-out prompts in full, as a hurried user writes them, and rewritten (report section 3.3, Fig. 9).
+
+Everything is judged by what the short prompt asks for, so that a background it leaves open may be any. Every version is drawn by the same generator
+from the same noise.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from qi2.core.rng import key, numpy_rng
+from qi2.data.world.render import render
+from qi2.enhancer.enhance import Enhancer
+from qi2.enhancer.request import Request, Rewrite
+from qi2.enhancer.triplets import Annotation, Degrader, Triplet
+from qi2.enhancer.truth import read_truth, shown
+from qi2.evaluation.bootstrap import Bootstrap, Figure
+from qi2.evaluation.generate import Drawing, draw, encode_suite
+from qi2.evaluation.grids import Cell
+from qi2.evaluation.models import Contender
+from qi2.evaluation.samples import Samples
+from qi2.evaluation.suites.world import EditItem, T2IItem, edit_items, scene_items
+from qi2.evaluation.wordings import AGAIN, FULL, LABELS, RESULTS, REWRITTEN, SFT, SHORT, shown_rows
+from qi2.models.condition import ConditionEncoder
+from qi2.models.mmdit import MMDiT
+from qi2.models.vae import VAE
+
+ENHANCER = "enhancer"  # its folder in a run
+Texts = Mapping[str, Sequence[str]]
+Verdicts = dict[str, list[dict[str, bool]]]
+
+
+class EnhancerExam:
+    """Degraded held-out prompts and edits, rewritten by the enhancers of a run: after RL, and before it where that is there."""
+
+    def __init__(self, cfg: Any, runs: Path, generator: Contender, vae: VAE, encoder: ConditionEncoder, samples: Samples) -> None:
+        self.config, self.size, self.generator, self.vae, self.encoder, self.samples = cfg.evaluate, cfg.evaluate.size, generator, vae, encoder, samples
+        self.boot = Bootstrap(self.config.seed, self.config.resamples)
+        before = runs / "enhancer_sft"
+        self.enhancers = {REWRITTEN: Enhancer.load(runs / ENHANCER)} | ({SFT: Enhancer.load(before)} if before.exists() else {})
+        n = cfg.enhancer.evaluate_prompts
+        self.seeds: dict[str, list[int]] = {}
+        self.triplets = {
+            "t2i": self._degraded(cfg, "t2i", [item for kind in self.config.kinds for item in scene_items(self.config.seed, kind, n, "enhancer")]),
+            "ti2i": self._degraded(cfg, "ti2i", [item for kind in self.config.edit_kinds for item in edit_items(self.config.seed, kind, n // 3, "enhancer")]),
+        }
+
+    def _degraded(self, cfg: Any, task: str, items: Sequence[T2IItem | EditItem]) -> list[Triplet]:
+        """A triplet per item, none of which keeps its prompt by chance."""
+        config = cfg.enhancer.triplets
+        degrade = Degrader(type(config)(**{**vars(config), "keep": 0.0}))
+        self.seeds[task] = [item.noise_seed for item in items]
+        found = []
+        for i, item in enumerate(items):
+            truth = item.edit if isinstance(item, EditItem) else item.scene
+            draw_numbers = numpy_rng(self.config.seed, f"evaluate/enhancer/degrade/{item.kind}", key(0, item.id))
+            found.append(degrade(Annotation(f"{task}-{i}", task, item.kind, item.prompt, truth.to_json()), draw_numbers))
+        return found
+
+    def run(self) -> dict[str, Figure]:
+        """All figures; pictures, prompts and verdicts are kept beside those of the other suites."""
+        model, figures, kept = MMDiT.load(self.generator.folder), dict[str, Figure](), dict[str, Any]()
+        for task, triplets in self.triplets.items():
+            if not triplets:
+                continue
+            texts, rewrites = self._texts(task, triplets)
+            verdicts = self._judge(model, task, triplets, texts)
+            figures |= self._figures(task, triplets, rewrites, verdicts)
+            rows = [
+                {"kind": t.kind, "strategies": t.strategies, "reasoning": rewrites[REWRITTEN][i].reasoning, "fallback": rewrites[REWRITTEN][i].fallback}
+                | {"prompts": {name: group[i] for name, group in texts.items()}, "right": {name: group[i]["all"] for name, group in verdicts.items()}}
+                for i, t in enumerate(triplets)
+            ]
+            kept[task] = rows
+        (self.samples.folder / RESULTS).write_text(json.dumps({"generator": self.generator.name, "shown": self.config.shown, "items": kept}, indent=1))
+        return figures
+
+    def _texts(self, task: str, triplets: Sequence[Triplet]) -> tuple[Texts, dict[str, list[Rewrite]]]:
+        rewrites = {name: enhancer.enhance([Request(t.short, task) for t in triplets]) for name, enhancer in self.enhancers.items()}
+        rewrites[AGAIN] = self.enhancers[REWRITTEN].enhance([Request(t.fine, task) for t in triplets])
+        said = {FULL: [t.fine for t in triplets], SHORT: [t.short for t in triplets]}
+        return said | {name: [rewrite.text for rewrite in group] for name, group in rewrites.items()}, rewrites
+
+    def _judge(self, model: MMDiT, task: str, triplets: Sequence[Triplet], texts: Texts) -> Verdicts:
+        truths = [read_truth(task, t.truth) for t in triplets]
+        references = [[render(scene, self.size) for scene in truth.references] if task == "ti2i" else [] for truth in truths]  # type: ignore[union-attr]
+        verdicts, pictures = Verdicts(), dict[str, list[Image.Image]]()
+        for name in [name for name in LABELS if name in texts]:
+            suite = encode_suite(self.encoder, self.vae, list(texts[name]), references, self.seeds[task], self.size)
+            pictures[name] = draw(Drawing(model, self.generator, suite, self.vae, self.config.batch), self.config.workers)
+            verdicts[name] = [
+                shown(image, truth, t.dropped, group[0] if group else None)  # type: ignore[arg-type]
+                for image, truth, t, group in zip(pictures[name], truths, triplets, references, strict=True)
+            ]
+        self._grid(task, texts, pictures, verdicts)
+        return verdicts
+
+    def _figures(self, task: str, triplets: Sequence[Triplet], rewrites: Mapping[str, Sequence[Rewrite]], verdicts: Verdicts) -> dict[str, Figure]:
+        right = {name: np.array([row["all"] for row in rows], dtype=np.float64) for name, rows in verdicts.items()}
+        figures = {f"enhancer/{task}/accuracy/{name}": self.boot.mean(values) for name, values in right.items()}
+        figures[f"enhancer/{task}/cost"] = self.boot.difference(right[FULL], right[SHORT])
+        figures[f"enhancer/{task}/gain"] = self.boot.difference(right[REWRITTEN], right[SHORT])
+        figures[f"enhancer/{task}/full_change"] = self.boot.difference(right[AGAIN], right[FULL])
+        figures[f"enhancer/{task}/usable"] = self.boot.mean([not rewrite.fallback for rewrite in rewrites[REWRITTEN]])
+        if SFT in right:
+            figures[f"enhancer/{task}/rl_gain"] = self.boot.difference(right[REWRITTEN], right[SFT])
+        for name in (SFT, REWRITTEN):
+            recovered = self.boot.ratio(right[name] - right[SHORT], right[FULL] - right[SHORT]) if name in right else None
+            figures |= {f"enhancer/{task}/recovered/{name}": recovered} if recovered else {}
+        for part, names in (("kind", [t.kind for t in triplets]), ("category", [t.category for t in triplets])):
+            for one in dict.fromkeys(names):
+                chosen = np.array([name == one for name in names])
+                figures |= {f"enhancer/{task}/accuracy_by_{part}/{one}/{name}": self.boot.mean(values[chosen]) for name, values in right.items()}
+        return figures
+
+    def _grid(self, task: str, texts: Texts, pictures: Mapping[str, Sequence[Image.Image]], verdicts: Verdicts) -> None:
+        """Short prompt and rewrite beside the pictures of both, spread over the kinds."""
+        rows = shown_rows(len(texts[SHORT]), self.config.shown)
+        for name in (SHORT, REWRITTEN):
+            for k, i in enumerate(rows):
+                self.samples.save(pictures[name][i], f"enhancer/{task}-{name}-{k}")
+        self.samples.write_grid(
+            f"enhancer_{task}",
+            [LABELS[name] for name in pictures],
+            [(texts[SHORT][i], [Cell(pictures[name][i], verdicts[name][i]["all"]) for name in pictures]) for i in rows],
+        )

@@ -1,0 +1,80 @@
+"""The prompt enhancer: what short prompts cost, what rewriting brings back, and pictures before and after (report section 3.3, Fig. 9)."""
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from qi2.evaluation.report_html import heat, mark, missing, number, table
+from qi2.evaluation.run_folder import RunFolder, read_json
+from qi2.evaluation.sections.chain import measured, pictures, sample
+from qi2.evaluation.wordings import AGAIN, FULL, LABELS, RESULTS, REWRITTEN, SHORT, shown_rows
+
+TASKS = {"t2i": "Text to image", "ti2i": "Editing"}
+
+
+def worth(run: RunFolder) -> str:
+    """Accuracy on the same held-out prompts in full, short and rewritten."""
+    present = [task for task in TASKS if f"enhancer/{task}/accuracy/{SHORT}" in run.figures]
+    if not present:
+        return missing("Figures of the prompt enhancer", "enhancer")
+    return _NOTE + "".join(f"<h3>{TASKS[task]}</h3>{_task(run, task)}" for task in present)
+
+
+_NOTE = (
+    "<p>Held-out prompts are degraded as users write: everyday words, search words, no background, no places. Every version is drawn by the same "
+    "generator from the same noise, and right is what the <b>short</b> prompt asks for. <b>In full, rewritten</b> says whether a prompt that needs no "
+    "help loses by it.</p>"
+)
+
+
+def _task(run: RunFolder, task: str) -> str:
+    prefix = f"enhancer/{task}"
+    rows = [[LABELS[name], *measured(run.figures.get(f"{prefix}/accuracy/{name}"))] for name in LABELS if f"{prefix}/accuracy/{name}" in run.figures]
+    names = {
+        f"recovered/{REWRITTEN}": "of what short prompts cost is recovered",
+        "gain": "gain over the short prompts",
+        "rl_gain": "gain of RL over SFT",
+        "full_change": "change of full prompts",
+        "usable": "of the rewrites can be used; the others fall back to the original",
+    }
+    said = "".join(
+        f"<li>{number(run.figures[f'{prefix}/{name}'], 3, sign=name not in ('usable',))} {text}</li>"
+        for name, text in names.items()
+        if f"{prefix}/{name}" in run.figures
+    )
+    return table(["prompt", "right", "0 … 1"], rows) + f"<ul>{said}</ul>" + _by(run, task, "kind")
+
+
+def _by(run: RunFolder, task: str, part: str) -> str:
+    prefix = f"enhancer/{task}/accuracy_by_{part}/"
+    kinds = dict.fromkeys(key.removeprefix(prefix).split("/")[0] for key in run.figures if key.startswith(prefix))
+    shown = (FULL, SHORT, REWRITTEN, AGAIN)
+    return heat(["", *(LABELS[name] for name in shown)], [(kind, [run.figures.get(f"{prefix}{kind}/{name}") for name in shown]) for kind in kinds])
+
+
+def before_after(run: RunFolder) -> str:
+    """The short prompt and its picture beside the rewrite and its picture."""
+    found: dict[str, Any] = read_json(run.path / "evaluate" / RESULTS, {})
+    if not found:
+        return missing("Rewritten prompts", "enhancer")
+    rows = []
+    for task, items in found["items"].items():
+        for k, i in enumerate(shown_rows(len(items), found["shown"])):
+            item = items[i]
+            rows.append([_said(item, SHORT), _drawn(run, item, task, SHORT, k), _said(item, REWRITTEN), _drawn(run, item, task, REWRITTEN, k)])
+    return pictures(["as written", "", "as the generator reads it", ""], rows)
+
+
+def _said(item: dict[str, Any], name: str) -> str:
+    why = item["reasoning"] if not item["fallback"] else f"kept as it was: {item['fallback']}"
+    return f"“{escape(item['prompts'][name])}”" + (f"<br><small class='soft'>{escape(why)}</small>" if name == REWRITTEN else "")
+
+
+def _drawn(run: RunFolder, item: dict[str, Any], task: str, name: str, k: int) -> str:
+    return sample(run, f"enhancer/{task}-{name}-{k}", mark(item["right"][name]), item["prompts"][name])
+
+
+SECTIONS: list[tuple[str, str, Callable[[RunFolder], str]]] = [
+    ("enhancer", "Prompt enhancer", worth),
+    ("rewrites", "Before and after the enhancer", before_after),
+]

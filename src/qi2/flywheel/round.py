@@ -1,0 +1,216 @@
+"""One round of the flywheel: signals to decisions, decisions to changes of the next training, review, and afterwards what it changed (report section 2.4).
+
+A round's folder ``HOME/rounds/NNN`` has state.json (phase, changes, reasons, provenance), decisions.jsonl (every failure with its evidence), before.json (the
+evaluation that it starts from), report.json and report.md. Every phase can be repeated: what is there is not made again. Phases:
+
+    review    candidates wait for people; the round goes on when it is called again
+    ready     the changes are decided; the stages that they affect have to run
+    nothing   no failure was acted on: nothing changes, and no stage runs
+    done      trained, evaluated, reported
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from qi2.core.errors import QI2Error
+from qi2.core.publish import write_file
+from qi2.evaluation.bootstrap import Bootstrap
+from qi2.flywheel import accepted, report
+from qi2.flywheel.attribution.cases import Case, from_signals
+from qi2.flywheel.attribution.decide import Decision
+from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
+from qi2.flywheel.attribution.probes import Near, last_model
+from qi2.flywheel.tracks import prompts, rl
+
+if TYPE_CHECKING:
+    from qi2.recipe import Recipe
+
+REVIEW, READY, NOTHING, DONE = "review", "ready", "nothing", "done"
+RESULTS = "results.json"
+
+
+@dataclass
+class State:
+    """Where a round stands."""
+
+    number: int
+    phase: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)  # of the configuration, dotted keys
+    reasons: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)  # failures by track
+    acted: dict[str, list[str]] = field(default_factory=dict)  # category -> tracks
+    provenance: dict[str, Any] = field(default_factory=dict)
+    candidates: int = 0
+    pending: int = 0
+    message: str = ""
+
+
+@dataclass
+class Parts:
+    """What a round needs from beside it. ``augment``: candidates of the pre-training track; ``queue``: where they are reviewed (`flywheel.review.queue`)."""
+
+    store: Any
+    queue: Any
+    picture: Callable[[str], Image.Image]  # of candidates, by sha256
+    augment: Callable[[Sequence[Decision], Mapping[str, Case], int], Sequence[Any]]
+    near: Near | None = None
+
+
+class Flywheel:
+    """The rounds of one scale. ``home``: their folder; ``runs``: the results of the line; ``first``: the configuration before any round."""
+
+    def __init__(self, cfg: "Recipe", first: "Recipe", home: Path, runs: Path, parts: Parts) -> None:
+        self.cfg, self.first, self.home, self.runs, self.parts = cfg, first, Path(home), Path(runs), parts
+
+    def folder(self, number: int) -> Path:
+        """A round's folder."""
+        return self.home / "rounds" / f"{number:03d}"
+
+    def last(self) -> State | None:
+        """The newest round; None before the first."""
+        found = sorted((self.home / "rounds").glob("*/state.json"))
+        return State(**json.loads(found[-1].read_text())) if found else None
+
+    def open(self) -> State:
+        """Begin a round, or go on with one that waits for review; returns where it stands. Raises QI2Error without an evaluation."""
+        state = self.last()
+        if state is None or state.phase in (NOTHING, DONE):
+            state = self._begin(1 if state is None else state.number + 1)
+        if state.phase == REVIEW:
+            state = self._review(state)
+        return state
+
+    def _begin(self, number: int) -> State:
+        results = self.runs / "evaluate" / RESULTS
+        if not results.exists():
+            raise QI2Error(f"{results} does not exist; the flywheel starts from a trained and evaluated line, so run `make run` first")
+        signals = [s for s in self.parts.store.all() if s.source in self.cfg.flywheel.sources and self._current(s)]
+        store, most = self.parts.store, self.cfg.flywheel.probes.most
+        cases = from_signals(signals, store.picture, most)
+        self.forget()
+        found = diagnose(self.cfg, self.runs, cases, prompts_by_kind(json.loads(results.read_text())), self.parts.near)
+        folder = self.folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        found.write(folder / "decisions.jsonl")
+        shutil.copyfile(results, folder / "before.json")
+        state = State(number, counts=found.counts(), reasons=list(found.reasons()))
+        state.provenance = {"signals": store.digest(), "signals_version": store.version, "model": found.model, "failures": len(cases)}
+        return self._act(state, found)
+
+    def _current(self, signal: Any) -> bool:
+        """Whether a signal is of the model that is tested, by its name and, where it says which, its weights; what people sent in always is."""
+        model = self.cfg.flywheel.probes.model or last_model(self.runs)
+        if signal.source == "feedback":
+            return True
+        manifest, weights = self.runs / model / "manifest.json", signal.provenance.get("weights", "")
+        return bool(signal.model == model) and (not weights or json.loads(manifest.read_text())["files"].get("model.safetensors") == weights)
+
+    def _alive(self) -> set[str]:
+        return {signal.id for signal in self.parts.store.all()}
+
+    def forget(self) -> None:
+        """Take decisions about signals that were deleted since out of the records of earlier rounds."""
+        alive = self._alive()
+        for path in (self.home / "rounds").glob("*/decisions.jsonl"):
+            lines = path.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["signal"] in alive]
+            if kept != lines:
+                write_file(path, "".join(f"{line}\n" for line in kept).encode())
+
+    def _act(self, state: State, found: Diagnosis) -> State:
+        """Turn decisions into changes and candidates."""
+        kinds = {case.id: f"{case.task}/{case.kind}" for case in found.cases}
+        change = rl.adjust(found.decisions, found.by_id, self.cfg.rlhf, self.first.rlhf, self.cfg.flywheel.rl)
+        learnt = prompts.learn(found.decisions, found.by_id, found.known, self.cfg.flywheel.prompts)
+        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts", self._alive())}
+        state.reasons += [*change.reasons, *learnt.reasons]
+        state.acted = {name: list(tracks) for name, tracks in report.targets(found.decisions, kinds).items()}
+        missing = [decision for decision in found.decisions if decision.track == "pretraining"]
+        candidates = list(self.parts.augment(missing, found.by_id, self.cfg.flywheel.candidates)) if missing else []
+        state.candidates = len(candidates)
+        if candidates:
+            review = self.cfg.flywheel.review
+            self.parts.queue.put(candidates)
+            self.parts.queue.set_mode(review.mode, by="flywheel.review", share=review.share, threshold=review.agreement, seed=self.cfg.flywheel.probes.seed)
+            state.phase = REVIEW
+            return self._save(state)
+        return self._ready(state)
+
+    def _review(self, state: State) -> State:
+        """Take what review has decided; wait while it has not decided enough."""
+        state.pending = int(self.parts.queue.progress()["left"])
+        if state.pending:
+            state.message = f"{state.pending} of {state.candidates} candidates wait for review: qi2 flywheel review; then call the round again"
+            return self._save(state)
+        self._take(state)
+        return self._ready(state)
+
+    def _take(self, state: State) -> None:
+        """Write what was accepted so far, and note it as a change where it is another version than before."""
+        folder, found = self.home / "accepted", self.parts.queue.accepted()
+        before = accepted.version(folder)
+        if not found:
+            state.overrides |= {"accepted.path": ""} if before and self.cfg.accepted.path else {}
+            return
+        count = accepted.write(found, self.parts.picture, folder)
+        if accepted.version(folder) != before or self.cfg.accepted.path != str(folder):
+            state.overrides["accepted.path"] = str(folder)
+            state.provenance["data"] = accepted.version(folder)
+            state.reasons.append(f"{count} accepted samples join supervised fine-tuning, {self.cfg.accepted.repeat} times for one curated row of their kind.")
+
+    def _ready(self, state: State) -> State:
+        state.phase = READY if state.overrides else NOTHING
+        sent = ", ".join(f"{track} {n}" for track, n in state.counts.items())
+        if state.phase == NOTHING:
+            state.message = f"round {state.number} changes nothing: of {state.provenance.get('failures', 0)} failures ({sent}) none is acted on"
+            self._finish(state, [])
+        else:
+            state.message = f"round {state.number}: {sent}; changes {', '.join(sorted(state.overrides))}"
+        return self._save(state)
+
+    def close(self) -> State:
+        """After training and evaluation: compare with before and write the report. Raises QI2Error where the suites differ or there is nothing to close."""
+        state = self.last()
+        if state is None or state.phase != READY:
+            raise QI2Error("no round waits to be closed; begin one with the flywheel flow")
+        before, after = (json.loads(path.read_text()) for path in (self.folder(state.number) / "before.json", self.runs / "evaluate" / RESULTS))
+        report.same_suite(before, after)
+        model, boot = state.provenance["model"], Bootstrap(self.cfg.evaluate.seed, self.cfg.evaluate.resamples)
+        sides = [report.rights(results, model) for results in (before, after)]
+        categories = report.compare(sides[0], sides[1], state.acted, boot)
+        state.provenance["suite"] = after["suite"]["hashes"]["t2i"]
+        rest = report.untouched(sides[0], sides[1], state.acted, boot)
+        state.provenance["untouched"] = rest.to_json() if rest else None
+        state.phase = DONE
+        self._finish(state, categories)
+        return self._save(state)
+
+    def _finish(self, state: State, categories: list[report.Category]) -> None:
+        made = report.RoundReport(
+            state.number, categories, {**state.provenance, "reasons": state.reasons, "counts": state.counts, "overrides": state.overrides}
+        )
+        state.message = report.verdict(made) if categories else state.message
+        made.facts["verdict"] = state.message
+        folder = self.folder(state.number)
+        write_file(folder / "report.json", json.dumps(made.to_json(), indent=1, default=str).encode())
+        write_file(folder / "report.md", report.markdown(made).encode())
+
+    def _save(self, state: State) -> State:
+        write_file(self.folder(state.number) / "state.json", json.dumps(asdict(state), indent=1, default=str).encode())
+        return state
+
+
+def prompts_by_kind(results: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    """How many prompts of every (task, kind) an evaluation tried."""
+    found: dict[tuple[str, str], int] = {}
+    for suite, task, prefix in (("t2i", "t2i", ""), ("edit", "ti2i", "edit/")):
+        for item in results.get(suite, {}).get("items", []):
+            key = (task, f"{prefix}{item['kind']}")
+            found[key] = found.get(key, 0) + 1
+    return found

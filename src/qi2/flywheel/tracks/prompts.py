@@ -1,0 +1,126 @@
+"""The prompt track: new wordings and examples for the enhancer, from failures that succeed when they are said otherwise. Torch-free.
+
+An example pairs the failing prompt with the wording of it that succeeded best. What the failing one says in words that no training prompt has is aligned
+with the words that only the succeeding one has, by how surely they come together over all failures: several failures that agree make a wording, by which
+the enhancer's strategies then degrade other annotations into the same way of speaking.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qi2.core.publish import write_file
+from qi2.flywheel.attribution.cases import Case
+from qi2.flywheel.attribution.decide import Decision
+from qi2.flywheel.config import PromptTrackConfig
+
+TOKEN = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+")
+
+
+SURE = 0.01  # chance that a wrong pair of words becomes a wording
+
+
+@dataclass
+class Wordings:
+    """Ways of saying things: fine phrase -> colloquial ones, and triplets of whole prompts; why, one sentence each."""
+
+    phrases: dict[str, list[str]] = field(default_factory=dict)
+    examples: list[dict[str, str]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def learn(decisions: Sequence[Decision], cases: Mapping[str, Case], known: Mapping[str, int] | None, cfg: PromptTrackConfig) -> Wordings:
+    """What prompt failures teach the enhancer; prompts of held-out suites give wordings of single words, never whole examples.
+
+    ``known``: what training prompts say; without them every word that only the failing prompt has counts.
+    """
+    pairs = [(cases[d.signal], best) for d in decisions if d.track == "prompt" and (best := _best(d))]
+    pairs = [pair for pair in pairs if pair[1] != pair[0].prompt]
+    found = Wordings()
+    table = aligned([(case.prompt, fine) for case, fine in pairs], known, cfg.least)
+    if table:
+        found.phrases = table
+        said = "; ".join(f"{fine}: {', '.join(said)}" for fine, said in table.items())
+        found.reasons.append(f"{sum(map(len, table.values()))} wordings that fail as they stand, each agreed on by at least {cfg.least} failures: {said}.")
+    free = [(case, fine) for case, fine in pairs if not case.heldout][: cfg.examples]
+    found.examples = [_triplet(case, fine, table) for case, fine in free]
+    if free:
+        found.reasons.append(f"{len(free)} prompts that fail as they stand, with the wording that succeeds, as examples for the enhancer.")
+    return found
+
+
+def _best(decision: Decision) -> str:
+    """The wording with most success among those that were drawn for the failure; empty where none succeeded."""
+    tried: Mapping[str, Any] = decision.evidence.get("own", {}).get("wordings", {})
+    good = {text: right / n for text, (right, n) in tried.items() if n and right}
+    return max(good, key=lambda text: (good[text], -len(text), text)) if good else ""
+
+
+def aligned(pairs: Sequence[tuple[str, str]], known: Mapping[str, int] | None, least: int) -> dict[str, list[str]]:
+    """{fine word: [what is said instead]} from (failing, succeeding) prompts.
+
+    A new word stands for the word that the succeeding prompts have and the failing ones lack wherever it is said, and not elsewhere: the smallest p of
+    Fisher's exact test over the pairs, which must be below ``SURE`` corrected for all words tried. It needs ``least`` pairs that agree, and half of those
+    in which the new word is said.
+    """
+    from scipy.stats import fisher_exact
+
+    split = [(_words(short), _words(fine)) for short, fine in pairs]
+    lacking = [fine - short for short, fine in split]
+    new = [{word for word in short - fine if known is None or not (known.get(word) or known.get(word.lower()))} for short, fine in split]
+    meanings = sorted(set().union(*lacking)) if lacking else []
+    table: dict[str, list[str]] = {}
+    for word in sorted(set().union(*new)) if new else []:
+        said = np.array([word in own for own in new])
+        found = []
+        for fine in meanings:
+            meant = np.array([fine in own for own in lacking])
+            both = int((said & meant).sum())
+            cells = [[both, int((said & ~meant).sum())], [int((~said & meant).sum()), int((~said & ~meant).sum())]]
+            if both >= max(least, said.sum() / 2):
+                found.append((float(fisher_exact(cells, alternative="greater").pvalue) * len(meanings), fine))
+        if found and min(found)[0] < SURE:
+            table.setdefault(min(found)[1], []).append(word)
+    return table
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in TOKEN.findall(text) if not word.isupper()}
+
+
+def _triplet(case: Case, fine: str, table: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A triplet as the enhancer reads them; the reasoning names the words that stand for others, as far as they were aligned."""
+    own = _words(case.prompt)
+    steps = [f"{word} means {meant}" for meant, words in table.items() for word in words if word in own]
+    return {"signal": case.id, "task": case.task, "short": case.prompt, "reasoning": "; ".join(steps) or "say it as the training captions do", "fine": fine}
+
+
+def write(found: Wordings, folder: Path, alive: Collection[str] | None = None) -> dict[str, Any]:
+    """Add to ``wordings.json`` and ``examples.jsonl`` in ``folder``; returns the overrides that give them to the enhancer.
+
+    Writing the same again adds nothing. ``alive``: signals that are not deleted; examples of all others leave the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    overrides: dict[str, Any] = {}
+    if found.phrases:
+        path = folder / "wordings.json"
+        table: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+        for fine, said in found.phrases.items():
+            before = table.setdefault(fine, [])
+            before += [word for word in said if word not in before]
+        write_file(path, json.dumps(table, indent=1, sort_keys=True).encode())
+        overrides["enhancer.triplets.wordings"] = [str(path)]
+    path = folder / "examples.jsonl"
+    before = path.read_text().splitlines() if path.exists() else []
+    lines = [line for line in before if alive is None or json.loads(line)["signal"] in alive]
+    lines = list(dict.fromkeys([*lines, *(json.dumps(example) for example in found.examples)]))
+    if lines != before:
+        write_file(path, "".join(f"{line}\n" for line in lines).encode())
+    if found.examples:
+        overrides["enhancer.triplets.examples"] = [str(path)]
+    return overrides

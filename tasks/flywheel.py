@@ -1,0 +1,90 @@
+"""``python -m tasks flywheel``: one step of a round of the data flywheel, beside the DAG. QI2_FLYWHEEL says which: ``open`` (by default) or ``close``.
+
+Open: failures of the last evaluation join the signals, all are attributed, and what the tracks change is written to ``conf/flywheel/SCALE.yaml``, or the
+round waits for review. Close: the evaluation after training is compared with the one before. Signals and the review queue lie in ``flywheel/``, where the
+commands of `qi2 flywheel` find them, rounds and what they made in ``flywheel/SCALE/``; `make clean` leaves all of it alone.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qi2.core.publish import write_file
+from qi2.data.shards import SIDECAR
+from qi2.evaluation.summary import revision
+from qi2.flywheel.round import READY, Flywheel, Parts, State
+from tasks import config, settings
+
+if TYPE_CHECKING:
+    from qi2.flywheel.attribution.cases import Case
+    from qi2.flywheel.attribution.decide import Decision
+    from qi2.recipe import Recipe
+
+STEP = "QI2_FLYWHEEL"
+OPEN, CLOSE = "open", "close"
+
+
+HOME = Path("flywheel")
+
+
+def home(scale: str) -> Path:
+    """Rounds of a scale, what they accepted and taught, relative to the project root."""
+    return HOME / scale
+
+
+def result_file(scale: str) -> Path:
+    """What the last step of a scale wrote: the round's state."""
+    return settings.ROOT / home(scale) / "result.json"
+
+
+def main(scale: str) -> None:
+    """Do the step and write its result."""
+    recipe = config.read(scale)
+    wheel = Flywheel(recipe, config.before_rounds(scale), home(scale), settings.runs_folder(scale), parts(recipe, scale))
+    state = wheel.close() if os.environ.get(STEP, OPEN) == CLOSE else _open(wheel, scale)
+    state.provenance["git"] = revision(settings.ROOT)
+    write_file(result_file(scale), json.dumps({**asdict(state), "folder": str(wheel.folder(state.number))}, indent=1, default=str).encode())
+    print(state.message)
+
+
+def _open(wheel: Flywheel, scale: str) -> State:
+    last = wheel.last()
+    if last is None or last.phase not in ("review", READY):
+        collect(wheel, scale)
+    state = wheel.open()
+    if state.phase == READY:
+        config.add_round(scale, state.overrides)
+    return state
+
+
+def collect(wheel: Flywheel, scale: str) -> int:
+    """Let the failures of the last evaluation join the signals; how many were new."""
+    from qi2.flywheel.collect.evaluation import failures
+
+    return int(wheel.parts.store.add(failures(settings.runs_folder(scale), wheel.parts.store)))
+
+
+def parts(recipe: "Recipe", scale: str) -> Parts:
+    """Store, review queue, retrieval and the pre-training track of a scale."""
+    from qi2.flywheel.retrieval.corpus import Corpus
+    from qi2.flywheel.review.queue import ReviewQueue
+    from qi2.flywheel.store import SignalStore
+
+    runs = settings.runs_folder(scale)
+    store, queue = SignalStore(HOME / "signals"), ReviewQueue(HOME / "queue")
+
+    def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Any]:
+        from qi2.flywheel.tracks import pretraining
+
+        return pretraining.candidates(decisions, cases, most)
+
+    @cache
+    def corpus() -> Corpus:
+        return Corpus.open(runs, home(scale) / "corpus", pictures=False)
+
+    searched = recipe.flywheel.probes.neighbours and (runs / "raw" / SIDECAR).exists()
+    return Parts(store, queue, queue.picture, augment, (lambda prompts, k: corpus().similarities(prompts, k)) if searched else None)

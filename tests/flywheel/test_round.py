@@ -1,0 +1,190 @@
+"""A round on a run of untrained models: it changes nothing where nothing fails, goes on where it stood, and closes with what has changed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qi2.core.errors import QI2Error
+from qi2.core.rng import numpy_rng
+from qi2.data.accepted_config import AcceptedConfig
+from qi2.data.shards import Sidecar
+from qi2.data.world.captions import captions
+from qi2.data.world.render import render
+from qi2.data.world.sample import sample_scene
+from qi2.evaluation.suites.world import t2i_suite
+from qi2.flywheel.attribution.cases import Case
+from qi2.flywheel.attribution.decide import Decision
+from qi2.flywheel.review.candidate import Candidate
+from qi2.flywheel.review.queue import ReviewQueue
+from qi2.flywheel.round import Flywheel, Parts, State, prompts_by_kind
+from qi2.flywheel.signals import Signal
+from qi2.flywheel.store import SignalStore
+from qi2.rlhf.config import RLHFConfig
+from tests.evaluation.untrained import EVALUATE, build_run
+from tests.flywheel.test_probes import Recipe as ProbesRecipe
+
+
+@dataclass
+class Recipe(ProbesRecipe):
+    """The part of a recipe that a round reads."""
+
+    rlhf: RLHFConfig = field(default_factory=RLHFConfig)
+    accepted: AcceptedConfig = field(default_factory=AcceptedConfig)
+
+
+ITEMS = t2i_suite(EVALUATE)
+
+
+def results(right: bool) -> str:
+    rows = [{"all": right} for _ in ITEMS]
+    items = [{"id": item.id, "kind": item.kind, "prompt": item.prompt} for item in ITEMS]
+    none: dict[str, Any] = {"items": [], "results": {}}
+    return json.dumps({"suite": {"hashes": {"t2i": "x", "edit": "y"}}, "t2i": {"items": items, "results": {"rlhf": rows}}, "edit": none})
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Flywheel:
+    runs = build_run(tmp_path / "runs", ("sft", "rlhf"))
+    (runs / "evaluate").mkdir()
+    (runs / "evaluate" / "results.json").write_text(results(right=False))
+    store = SignalStore(tmp_path / "home" / "signals")
+    parts = Parts(store, None, store.picture, lambda decisions, cases, most: [])
+    return Flywheel(Recipe(), Recipe(), tmp_path / "home", runs, parts)  # type: ignore[arg-type]
+
+
+def failing(n: int, model: str = "rlhf") -> list[Signal]:
+    return [Signal("evaluation", "t2i", "one", f"a thing {i}", model, {"attributes": {"count": False}}, ITEMS[0].scene.to_json()) for i in range(n)]
+
+
+def test_without_failures_a_round_changes_nothing_and_says_so(wheel: Flywheel) -> None:
+    state = wheel.open()
+    assert (state.phase, state.overrides) == ("nothing", {})
+    assert "changes nothing" in state.message
+    assert "changes nothing" in (wheel.folder(1) / "report.md").read_text()
+
+
+def test_failures_too_few_to_act_on_change_nothing_and_are_kept_with_their_reason(wheel: Flywheel) -> None:
+    wheel.parts.store.add(failing(2))
+    assert wheel.open().phase == "nothing"
+    lines = [json.loads(line) for line in (wheel.folder(1) / "decisions.jsonl").read_text().splitlines()]
+    assert {line["track"] for line in lines} == {"none"}
+    assert all("too few failures" in line["reason"] for line in lines)
+
+
+def test_failures_of_another_model_are_not_tested(wheel: Flywheel) -> None:
+    wheel.parts.store.add(failing(2, "sft"))
+    assert wheel.open().provenance["failures"] == 0
+
+
+def test_a_new_round_has_the_next_number_and_its_own_digest(wheel: Flywheel) -> None:
+    first = wheel.open()
+    wheel.parts.store.add(failing(1))
+    second = wheel.open()
+    assert (first.number, second.number) == (1, 2)
+    assert first.provenance["signals"] != second.provenance["signals"]
+
+
+def test_a_round_that_is_ready_is_not_made_again(wheel: Flywheel) -> None:
+    wheel.folder(1).mkdir(parents=True)
+    wheel._save(State(1, "ready", {"rlhf.prompts.kinds": {"one": 2.0}}))
+    assert wheel.open() == State(1, "ready", {"rlhf.prompts.kinds": {"one": 2.0}})
+
+
+def test_closing_tells_what_changed_on_the_same_suite(wheel: Flywheel) -> None:
+    folder = wheel.folder(1)
+    folder.mkdir(parents=True)
+    (folder / "before.json").write_text(results(right=False))
+    (wheel.runs / "evaluate" / "results.json").write_text(results(right=True))
+    wheel._save(State(1, "ready", {"x": 1}, acted={"t2i/one": ["rl"]}, provenance={"model": "rlhf"}))
+    state = wheel.close()
+    assert state.phase == "done"
+    made = json.loads((folder / "report.json").read_text())
+    assert made["tracks"]["rl"] == {"closed": 2, "opened": 0, "unchanged": 0}
+    assert made["tracks"]["untouched"]["closed"] == len(ITEMS) - 2
+    with pytest.raises(QI2Error, match="no round waits"):
+        wheel.close()
+
+
+def missing(store: SignalStore, n: int) -> list[Signal]:
+    """Failures of a kind that an untrained model never gets right, as a user allows training on."""
+    scenes = [sample_scene(numpy_rng(5, "round", i), "one", "train") for i in range(n)]
+    return [
+        Signal("feedback", "t2i", "one", captions(s, numpy_rng(6, "round", i))[0], "rlhf", {}, s.to_json(), consent="training", subject="somebody")
+        for i, s in enumerate(scenes)
+    ]
+
+
+def with_queue(wheel: Flywheel, mode: str) -> ReviewQueue:
+    """The round's queue, and a track that renders three new scenes of the failed kind."""
+    queue = ReviewQueue(wheel.home / "queue")
+
+    def augment(decisions: Sequence[Decision], cases: Mapping[str, Case], most: int) -> list[Candidate]:
+        made = []
+        for i in range(min(3, most)):
+            scene = sample_scene(numpy_rng(7, "augment", i), "one", "train")
+            origin = {"signal": decisions[i].signal, "how": "render"}
+            made.append(Candidate(f"c{i}", "t2i", captions(scene, numpy_rng(8, "augment", i))[0], queue.keep(render(scene, 64)), (), origin, scene.to_json()))
+        return made
+
+    wheel.parts.queue, wheel.parts.picture, wheel.parts.augment = queue, queue.picture, augment
+    wheel.cfg.flywheel.review.mode = mode
+    return queue
+
+
+def test_missing_knowledge_waits_for_people_and_goes_on_when_they_have_decided(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    state = wheel.open()
+    assert (state.phase, state.pending, state.candidates) == ("review", 3, 3)
+    assert "3 of 3 candidates wait for review" in state.message
+    queue.decide("c0", "accept", by="me")
+    queue.decide("c1", "edit", "another prompt", by="me")
+    assert wheel.open().pending == 1
+    queue.decide("c2", "reject", by="me", why="ugly")
+    state = wheel.open()
+    assert (state.phase, state.number) == ("ready", 1)
+    assert state.overrides == {"accepted.path": str(wheel.home / "accepted")}
+    table = Sidecar.load(wheel.home / "accepted").table
+    assert "another prompt" in [text for group in table["captions"] for text in group]
+    assert (len(table), set(table["kind"]), set(table["split"])) == (2, {"one"}, {"train"})
+    assert state.provenance["data"]
+
+
+def test_waived_review_is_recorded_with_every_sample(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "waived")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    assert wheel.open().phase == "ready"
+    assert {decision["mode"] for decision in queue.decisions()} == {"waived"}
+
+
+def test_a_round_whose_candidates_are_all_rejected_changes_nothing(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    wheel.open()
+    for name in ("c0", "c1", "c2"):
+        queue.decide(name, "reject", by="me")
+    assert wheel.open().phase == "nothing"
+
+
+def test_what_a_person_deletes_leaves_earlier_rounds_too(wheel: Flywheel) -> None:
+    with_queue(wheel, "waived")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    wheel.open()
+    assert (wheel.folder(1) / "decisions.jsonl").read_text()
+    wheel.parts.store.delete(subject="somebody", why="asked")
+    wheel.forget()
+    assert (wheel.folder(1) / "decisions.jsonl").read_text() == ""
+
+
+def test_without_an_evaluation_there_is_no_round(wheel: Flywheel) -> None:
+    (wheel.runs / "evaluate" / "results.json").unlink()
+    with pytest.raises(QI2Error, match="make run"):
+        wheel.open()
+
+
+def test_what_was_tried_is_counted_by_kind() -> None:
+    assert prompts_by_kind(json.loads(results(True)))["t2i", "one"] == 2
