@@ -1,6 +1,7 @@
 """Every degradation takes out what it names and nothing else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.world.captions import all_captions
+from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import TINY_KINDS
 from qi2.enhancer.strategies.base import quoted
 from qi2.enhancer.strategies.registry import NAMES, check_mixture, strategies
+from qi2.enhancer.truth import shown
 
 LONG = (
     "A photorealistic image of an old sailor in a wooden boat, warm golden light from the left, rough knitted sweater, "
@@ -90,3 +93,19 @@ def test_a_mixture_names_known_strategies_and_chances() -> None:
         check_mixture({"blur": 0.5}, "m")
     with pytest.raises(QI2Error, match="not a chance"):
         check_mixture({"style": 2.0}, "m")
+
+
+def test_places_of_two_things_become_a_relation_that_is_still_asked_for() -> None:
+    related = 0
+    for i in range(40):
+        scene = sample_scene(numpy_rng(i, "t"), "two")
+        one, other = scene.objects
+        for text in all_captions(scene):
+            found = strategies()["relate"].apply(text, numpy_rng(i, "t"))
+            assert (found is None) == (one.row != other.row and one.col != other.col), text
+            if found is not None:
+                related += 1
+                turned = replace(scene, objects=(replace(one, row=other.row, col=other.col), replace(other, row=one.row, col=one.col)))
+                assert shown(render(scene, 64), scene, tuple(found.dropped))["all"]
+                assert not shown(render(turned, 64), scene, tuple(found.dropped))["all"]
+    assert related

@@ -23,14 +23,16 @@ from qi2.evaluation.suites.world import edit_suite, t2i_suite
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE
-from tests.evaluation.untrained import EVALUATE, Recipe, build_run
+from tests.evaluation.untrained import EVALUATE, Recipe, build_enhancer, build_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield build_run(tmp_path_factory.mktemp("runs") / "test")
+    folder = build_run(tmp_path_factory.mktemp("runs") / "test")
+    build_enhancer(folder)
+    yield folder
     torch.set_num_threads(threads)
 
 
@@ -165,3 +167,18 @@ def test_contenders_differ_only_where_they_should(run: Path) -> None:
     assert entries["distill"].evaluations() == entries["untrained_4step"].evaluations() == Recipe().sampler.few_steps
     assert entries["teacher_4step"].evaluations() == 2 * Recipe().sampler.few_steps
     assert entries["untrained_4step"].folder == entries["teacher_4step"].folder == entries["rlhf"].folder
+
+
+def test_the_enhancer_is_judged_in_full_short_and_rewritten_and_shown_in_the_report(run: Path, evaluated: tuple[Path, Recorder]) -> None:
+    folder, _ = evaluated
+    results = json.loads((folder / "results.json").read_text())
+    kept = json.loads((folder / "enhanced.json").read_text())["items"]
+    assert (len(kept["t2i"]), len(kept["ti2i"])) == (3 * len(EVALUATE.kinds), len(EVALUATE.edit_kinds))
+    for task, rows in kept.items():
+        for version in ("full", "short", "sft", "rewritten", "full_rewritten"):
+            right = [row["right"][version] for row in rows]
+            assert results["figures"][f"enhancer/{task}/accuracy/{version}"]["value"] == sum(right) / len(right)
+        assert all(row["prompts"]["rewritten"] == row["prompts"]["short"] and row["fallback"] for row in rows)  # an untrained model says nothing of use
+    build_report(Recipe(), run, run / "report")
+    page = (run / "report" / "index.html").read_text()
+    assert "Before and after the enhancer" in page and "kept as it was: the reply holds no prompt" in page

@@ -11,6 +11,9 @@ from qi2.data.config import DataConfig
 from qi2.data.world.captions import structured_caption
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
+from qi2.enhancer import lm
+from qi2.enhancer.config import EnhancerConfig, EnhancerModelConfig, LimitsConfig
+from qi2.enhancer.enhance import Enhancer
 from qi2.evaluation.config import EvaluateConfig
 from qi2.evaluation.suites.world import edit_suite, t2i_suite
 from qi2.models.config import MMDiTConfig, SamplerConfig
@@ -39,6 +42,7 @@ class Recipe:
     sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(steps=2, guidance=2.0, edit_guidance=1.0, few_steps=2))
     data: DataConfig = field(default_factory=DataConfig)
     standins: StandinsConfig = field(default_factory=StandinsConfig)
+    enhancer: EnhancerConfig = field(default_factory=lambda: EnhancerConfig(evaluate_prompts=3))
 
 
 def build_run(folder: Path, stages: tuple[str, ...] = ("pretrain", "continual", "sft", "rlhf", "distill")) -> Path:
@@ -58,6 +62,14 @@ def build_run(folder: Path, stages: tuple[str, ...] = ("pretrain", "continual", 
         with publish(folder / stage) as staging:
             model.save(staging)
     return folder
+
+
+def build_enhancer(folder: Path) -> None:
+    """Publish an untrained prompt enhancer, before and after RL: it falls back to every original."""
+    model, tokenizer = lm.start(EnhancerModelConfig(width=32, layers=1, heads=2, vocabulary=400), [item.prompt for item in t2i_suite(EVALUATE)], 0)
+    for stage in ("enhancer_sft", "enhancer"):
+        with publish(folder / stage) as staging:
+            Enhancer(model, tokenizer, {"t2i": "image", "ti2i": "edit"}, LimitsConfig(tokens=8)).save(staging)
 
 
 def pca_vae() -> VAE:

@@ -195,3 +195,20 @@ def test_rewards_are_registered_together_and_the_thresholds_decide_on_their_alia
     assert (folder / "rewards" / "portrait" / "judged.csv").exists()
     assert (folder / "standins" / "vlm" / "weights").read_text() == "vlm"
     assert "| reward/portrait/of_ceiling |" in (folder / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize(("recovered", "change", "outcome"), [(0.7, 0.0, "champion"), (0.3, 0.0, "refused"), (0.7, -0.2, "refused")])
+def test_the_enhancer_is_registered_and_has_to_recover_half_without_spoiling_full_prompts(project: Path, recovered: float, change: float, outcome: str) -> None:
+    runs = project / "runs" / "tiny"
+    with publish(runs / "enhancer") as folder:
+        (folder / "model.safetensors").write_text(f"weights {recovered} {change}")
+    values = {"enhancer/t2i/recovered/rewritten": recovered, "enhancer/t2i/full_change": change, "enhancer/t2i/accuracy_by_kind/one/short": 0.1}
+    figures = {name: {"value": value, "low": value, "high": value, "n": 100} for name, value in values.items()}
+    (runs / "evaluate").mkdir(parents=True, exist_ok=True)
+    (runs / "evaluate" / "results.json").write_text(json.dumps({"figures": figures}))
+    said = beside.register("enhancer", "tiny", runs, tracking.client())
+    assert said is not None
+    assert (said["model"], said["outcome"]) == ("qi2-tiny-enhancer", outcome), said
+    folder = registry.Registry(tracking.client(), "qi2-tiny-enhancer").folder(said["version"])
+    assert (folder / "enhancer" / "model.safetensors").exists()
+    assert "recovered/rewritten" in (folder / "model_card.md").read_text() and "by_kind" not in (folder / "model_card.md").read_text()

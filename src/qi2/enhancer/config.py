@@ -31,8 +31,10 @@ class TripletsConfig:
     edit_share: float = 0.3  # of the triplets are editing instructions
     kinds: list[str] = field(default_factory=list)  # of the annotated rows to take; empty: all
     mixture: dict[str, float] = field(  # chance of each strategy that a category allows
-        default_factory=lambda: {"background": 0.35, "layout": 0.3, "lighting": 0.5, "texture": 0.5, "style": 0.5, "colloquial": 0.6, "terse": 0.4}
-    )
+        default_factory=lambda: {
+            "background": 0.35, "relate": 0.3, "layout": 0.3, "lighting": 0.5, "texture": 0.5, "style": 0.5, "colloquial": 0.6, "terse": 0.4
+        }
+    )  # fmt: skip
     edit_mixture: dict[str, float] = field(default_factory=lambda: {"concise": 1.0, "colloquial": 0.5})  # report: no stochastic removal for edits
     keep: float = 0.15  # share of triplets whose prompt is full already, so that a full prompt is left as it is
     wordings: list[str] = field(default_factory=list)  # further files of colloquial wordings
@@ -70,6 +72,7 @@ class EnhancerRLConfig:
     prompts: int = 16  # groups per step
     group: int = 8  # rewrites per prompt
     images: int = 1  # pictures per rewrite, each with its own noise
+    kinds: dict[str, float] = field(default_factory=dict)  # relative weights of kinds among the prompts; empty: every triplet counts the same
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1.0e-6, weight_decay=0.0, floor=1.0))
     temperature: float = 1.0
     top_p: float = 1.0

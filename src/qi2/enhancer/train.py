@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from qi2.config import as_dict
+from qi2.core import rng
+from qi2.core.errors import QI2Error
 from qi2.core.publish import file_sha256, publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.shards import Sidecar
 from qi2.enhancer import lm
+from qi2.enhancer.config import EnhancerRLConfig
 from qi2.enhancer.enhance import Enhancer
 from qi2.enhancer.llm import LLMDegrader
 from qi2.enhancer.painter import Painter
@@ -21,6 +25,7 @@ from qi2.enhancer.request import Request
 from qi2.enhancer.rewards import Judge, Scorer
 from qi2.enhancer.rl import train_rl
 from qi2.enhancer.sft import train_sft
+from qi2.enhancer.template import FULL
 from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
 from qi2.training.encode import square
 
@@ -72,7 +77,7 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
         reporters = Reporters(reporter, FileReporter(staging))
         triplets = read_triplets(inputs.start / TRIPLETS)
-        held, asked = triplets[:HELD], (triplets[HELD:] or triplets)[: rl.steps * rl.prompts]
+        held, asked = triplets[:HELD], _asked(triplets[HELD:] or triplets, rl, cfg.seed)
         before, metrics = Enhancer.load(inputs.start), {"enhancer/steps": float(rl.steps)}
         model = lm.adapted(before.model, config.model.lora_rank)
         if rl.steps:
@@ -85,6 +90,25 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
         reporter.metrics(metrics, rl.steps)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics
+
+
+def _asked(triplets: Sequence[Triplet], rl: EnhancerRLConfig, seed: int) -> list[Triplet]:
+    """The prompts of RL: those that are not full already, by the weights of their kinds."""
+    short = [t for t in triplets if t.reasoning != FULL] or list(triplets)
+    n = rl.steps * rl.prompts
+    if not rl.kinds:
+        return short[:n]
+    by_kind = {kind: own for kind in rl.kinds if (own := [t for t in short if t.kind == kind])}
+    if not by_kind:
+        raise QI2Error(f"enhancer.rl.kinds: no triplet is of kind {', '.join(rl.kinds)}; kinds are {', '.join(sorted({t.kind for t in short}))}")
+    weights = np.array([rl.kinds[kind] for kind in by_kind])
+    drawn = rng.numpy_rng(seed, "enhancer/rl/kinds").choice(list(by_kind), size=n, p=weights / weights.sum())
+    turns = dict.fromkeys(by_kind, 0)
+    asked = []
+    for kind in drawn:
+        asked.append(by_kind[kind][turns[kind] % len(by_kind[kind])])
+        turns[kind] += 1
+    return asked
 
 
 def _finish(enhancer: Enhancer, held: Sequence[Triplet], staging: Path, reporter: Reporter) -> dict[str, float]:

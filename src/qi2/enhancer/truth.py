@@ -1,11 +1,14 @@
 """Whether a picture shows what a short prompt asks for, on the world: the exact checker, without the attributes that the prompt leaves open. Torch-free."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 
 from qi2.data.world.checker import check, check_edit
 from qi2.data.world.edits import Edit
+from qi2.data.world.palette import RELATIONS
 from qi2.data.world.scene import Scene
 
 KEPT_SCALE = 40.0  # mean absolute change (0..255) of the pixels to keep at which nothing is left of that half
@@ -17,9 +20,19 @@ def shown(image: Image.Image, truth: Scene | Edit, dropped: Sequence[str] = (), 
     if isinstance(truth, Edit):
         found = check_edit(image, truth, source or image)
         return {"done": bool(found["done"]), "all": bool(found["all"])}
+    if "places" in dropped:
+        truth = _related(truth)
     free = {name for what in dropped for name in OPEN.get(what, ())}
     attributes = {name: bool(right) for name, right in check(image, truth).items() if name != "all" and name not in free}
     return attributes | {"all": all(attributes.values())}
+
+
+def _related(scene: Scene) -> Scene:
+    """The scene of two objects as one that only asks how they stand to each other."""
+    one, other = scene.objects
+    step = (np.sign(one.row - other.row), np.sign(one.col - other.col))
+    relation = next(name for name, direction in RELATIONS.items() if direction == step)
+    return replace(scene, kind="relation", relation=relation)
 
 
 def consistency(image: Image.Image, truth: Scene | Edit, dropped: Sequence[str] = (), source: Image.Image | None = None) -> float:

@@ -11,7 +11,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import MANIFEST
 from qi2.evaluation.bootstrap import Figure
 
-STAGES = ("raw", "standins", "curated", "vae", "pretrain", "continual", "sft", "rewards", "rlhf", "distill", "evaluate")
+STAGES = ("raw", "standins", "curated", "vae", "pretrain", "continual", "sft", "rewards", "rlhf", "distill", "enhancer_sft", "enhancer", "evaluate")
 CHAIN = ("pretrain", "continual", "sft", "rlhf", "distill")
 
 

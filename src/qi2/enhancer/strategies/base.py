@@ -12,7 +12,8 @@ QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|「[^」]*」|『[^』]*』|《[^
 
 @dataclass(frozen=True)
 class Degraded:
-    """A prompt with less in it. ``thought``: the reasoning back; ``dropped``: what it leaves open now, of background, position, texture, lighting, style."""
+    """A prompt with less in it. ``thought``: the reasoning back; ``dropped``: what it leaves open now, of background, position, places (but how two things
+    stand to each other), texture, lighting, style."""
 
     prompt: str
     thought: str

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qi2.core.errors import QI2Error
-from qi2.enhancer.strategies import background, concise, layout, lighting, style, terse, texture
+from qi2.enhancer.strategies import background, concise, layout, lighting, relate, style, terse, texture
 from qi2.enhancer.strategies.base import Strategy
 from qi2.enhancer.strategies.colloquial import colloquial, merged
 
-FIXED = (lighting.STRATEGY, texture.STRATEGY, background.STRATEGY, layout.STRATEGY, style.STRATEGY, concise.STRATEGY)
+FIXED = (lighting.STRATEGY, texture.STRATEGY, background.STRATEGY, relate.STRATEGY, layout.STRATEGY, style.STRATEGY, concise.STRATEGY)
 NAMES = (*(strategy.name for strategy in FIXED), "colloquial", terse.STRATEGY.name)
 
 

@@ -26,6 +26,7 @@ HEADLINES = [  # figure, label, whether it is a difference, what it is measured 
     ("t2i/accuracy/distill", "Prompt fully right, 4 steps", False, "no guidance"),
     ("distill/retention", "4-step student / teacher", False, "ratio of accuracies"),
     ("edit/done/rlhf", "Edit done, RL", False, "held-out edits"),
+    ("enhancer/t2i/recovered/rewritten", "Recovered by the enhancer", False, "of what short prompts cost"),
     ("vae/psnr_world", "VAE PSNR, world", False, "dB, held-out images"),
     ("vae/ceiling", "Checker on reconstructions", False, "ceiling of all accuracies"),
 ]
