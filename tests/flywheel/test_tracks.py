@@ -85,7 +85,7 @@ def learn(pairs: list[tuple[Case, str]], least: int = 3) -> prompts.Wordings:
 def test_new_words_are_aligned_with_what_they_mean() -> None:
     found = learn([*said(6, "orb", "circle"), *said(6, "tile", "square")])
     assert found.phrases == {"circle": ["orb"], "square": ["tile"]}
-    fine = {"reasoning": "orb means circle", "fine": "a red circle at the top"}
+    fine = {"reasoning": "orb is circle", "fine": "a red circle at the top"}
     assert found.examples[0] == {"signal": "orb0", "task": "t2i", "short": "a red orb up there", **fine}
 
 
@@ -102,7 +102,14 @@ def test_one_new_word_alone_could_mean_anything_and_gives_an_example_only() -> N
 
 def test_articles_mean_nothing() -> None:
     pairs = [(replace(case, prompt=f"an {case.prompt}"), f"{fine} background") for case, fine in said(8, "orb", "circle")] + said(8, "tile", "square")
-    assert learn(pairs).phrases == {"circle": ["orb"], "square": ["tile"]}
+    assert not any("an" in words for words in learn(pairs).phrases.values())
+
+
+def test_of_wordings_that_succeed_the_nearest_is_the_example() -> None:
+    tried = {"at the top a red circle": [8, 8], "a red circle up there": [7, 8], "a red circle there": [2, 8]}
+    case = Case("x", "t2i", "one", "a red orb up there")
+    found = prompts.learn([Decision("x", "prompt", {"own": {"wordings": tried}}, "why.")], by_id(case), None, PromptTrackConfig())
+    assert found.examples[0]["fine"] == "a red circle up there"
 
 
 def test_prompts_of_a_heldout_suite_are_no_examples() -> None:

@@ -140,6 +140,6 @@ class Evidence:
     def to_json(self) -> dict[str, Any]:
         """Plain values: what a decision keeps."""
         values: dict[str, Any] = {name: [tally.right, tally.tried] for name, tally in self.tallies.items()}
-        best = sorted(self.wordings.items(), key=lambda pair: -pair[1].rate)[:3]
+        best = sorted(self.wordings.items(), key=lambda pair: -pair[1].rate)[:8]
         values |= {"wordings": {text: [tally.right, tally.tried] for text, tally in best}} if best else {}
         return values | ({"neighbours": json.loads(json.dumps([round(value, 4) for value in self.neighbours]))} if self.neighbours else {})

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from qi2.flywheel.config import PromptTrackConfig
 TOKEN = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+")
 
 
+NEARLY = 0.75  # of the best wording's success: with a few pictures each, no more can be told apart
 SURE = 0.01  # chance that a wrong pair of words becomes a wording
 
 
@@ -39,7 +41,7 @@ def learn(decisions: Sequence[Decision], cases: Mapping[str, Case], known: Mappi
 
     ``known``: what training prompts say; without them every word that only the failing prompt has counts.
     """
-    pairs = [(cases[d.signal], best) for d in decisions if d.track == "prompt" and (best := _best(d))]
+    pairs = [(cases[d.signal], best) for d in decisions if d.track == "prompt" and (best := _best(d, cases[d.signal].prompt))]
     pairs = [pair for pair in pairs if pair[1] != pair[0].prompt]
     found = Wordings()
     table = aligned([(case.prompt, fine) for case, fine in pairs], known, cfg.least)
@@ -54,11 +56,15 @@ def learn(decisions: Sequence[Decision], cases: Mapping[str, Case], known: Mappi
     return found
 
 
-def _best(decision: Decision) -> str:
-    """The wording with most success among those that were drawn for the failure; empty where none succeeded."""
+def _best(decision: Decision, prompt: str) -> str:
+    """Of the wordings that were drawn for the failure, those with (nearly) most success: the one nearest to it, so that nothing but the words is learnt.
+
+    Empty where none succeeded.
+    """
     tried: Mapping[str, Any] = decision.evidence.get("own", {}).get("wordings", {})
     good = {text: right / n for text, (right, n) in tried.items() if n and right}
-    return max(good, key=lambda text: (good[text], -len(text), text)) if good else ""
+    near = [text for text, rate in good.items() if rate >= NEARLY * max(good.values())]
+    return max(near, key=lambda text: (SequenceMatcher(None, prompt.split(), text.split()).ratio(), good[text], text)) if near else ""
 
 
 def aligned(pairs: Sequence[tuple[str, str]], known: Mapping[str, int] | None, least: int) -> dict[str, list[str]]:
@@ -96,7 +102,7 @@ def _words(text: str) -> set[str]:
 def _triplet(case: Case, fine: str, table: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """A triplet as the enhancer reads them; the reasoning names the words that stand for others, as far as they were aligned."""
     own = _words(case.prompt)
-    steps = [f"{word} means {meant}" for meant, words in table.items() for word in words if word in own]
+    steps = [f"{word} is {meant}" for meant, words in table.items() for word in words if word in own]
     return {"signal": case.id, "task": case.task, "short": case.prompt, "reasoning": "; ".join(steps) or "say it as the training captions do", "fine": fine}
 
 
