@@ -11,12 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qi2.core.publish import write_file
 from qi2.data.shards import SIDECAR
 from qi2.evaluation.summary import revision
+from qi2.flywheel.attribution.probes import Near
+from qi2.flywheel.collect.evaluation import failures
+from qi2.flywheel.retrieval.corpus import Corpus
+from qi2.flywheel.retrieval.leaks import HeldOut
+from qi2.flywheel.review.candidate import Candidate
+from qi2.flywheel.review.queue import ReviewQueue
 from qi2.flywheel.round import READY, Flywheel, Parts, State
+from qi2.flywheel.store import SignalStore
+from qi2.flywheel.tracks import pretraining
 from tasks import config, settings
 
 if TYPE_CHECKING:
@@ -63,28 +71,26 @@ def _open(wheel: Flywheel, scale: str) -> State:
 
 def collect(wheel: Flywheel, scale: str) -> int:
     """Let the failures of the last evaluation join the signals; how many were new."""
-    from qi2.flywheel.collect.evaluation import failures
-
     return int(wheel.parts.store.add(failures(settings.runs_folder(scale), wheel.parts.store)))
 
 
 def parts(recipe: "Recipe", scale: str) -> Parts:
-    """Store, review queue, retrieval and the pre-training track of a scale."""
-    from qi2.flywheel.retrieval.corpus import Corpus
-    from qi2.flywheel.review.queue import ReviewQueue
-    from qi2.flywheel.store import SignalStore
-
+    """Store, review queue, retrieval and the pre-training track of a scale. The corpus and what is held out are read where they are asked for."""
     runs = settings.runs_folder(scale)
     store, queue = SignalStore(HOME / "signals"), ReviewQueue(HOME / "queue")
-
-    def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Any]:
-        from qi2.flywheel.tracks import pretraining
-
-        return pretraining.candidates(decisions, cases, most)
 
     @cache
     def corpus() -> Corpus:
         return Corpus.open(runs, home(scale) / "corpus", pictures=False)
 
-    searched = recipe.flywheel.probes.neighbours and (runs / "raw" / SIDECAR).exists()
-    return Parts(store, queue, queue.picture, augment, (lambda prompts, k: corpus().similarities(prompts, k)) if searched else None)
+    @cache
+    def heldout() -> HeldOut:
+        return HeldOut.open(runs, store.all(), store.picture)
+
+    def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Candidate]:
+        curated = runs / "curated" if (runs / "curated" / "scores.parquet").exists() else None
+        track = pretraining.Track(corpus(), queue, heldout(), curated, size=recipe.evaluate.size, seed=recipe.flywheel.probes.seed)
+        return pretraining.candidates(decisions, cases, most, track)
+
+    near: Near = lambda prompts, k: corpus().similarities(prompts, k)  # noqa: E731
+    return Parts(store, queue, heldout, augment, near if (runs / "raw" / SIDECAR).exists() else None)

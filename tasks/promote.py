@@ -122,7 +122,7 @@ class Offer:
         """DVC's md5 of the model's parts and of the data that it was trained on, by path."""
         lock = yaml.safe_load((settings.ROOT / "dvc.lock").read_text())["stages"] if (settings.ROOT / "dvc.lock").exists() else {}
         outs = {out["path"]: out["md5"] for name in lock for out in lock[name]["outs"] if name.endswith(f"@{self.scale}") and "md5" in out}
-        wanted = {f"{settings.runs_folder(self.scale).as_posix()}/{name}" for name in (*self.rules.bundle, "datasets", "encoded")}
+        wanted = {f"{settings.runs_folder(self.scale).as_posix()}/{name}" for name in (*self.rules.bundle, "datasets", "encoded", "accepted")}
         return {path: md5 for path, md5 in outs.items() if path in wanted}
 
     def _decision(self, number: str, outcome: str, reasons: Sequence[str], checks: Sequence[policy.Check]) -> dict[str, Any]:
@@ -131,7 +131,8 @@ class Offer:
 
 
 def licences(runs: Path) -> dict[str, int]:
-    """How many rows of the six data sets have each licence; a row counts once."""
-    tables = [Sidecar.load(folder).table[["id", "licence"]] for i in STAGES if (folder := runs / "datasets" / f"s{i}").exists()]
+    """How many rows of the six data sets, and of what the flywheel added, have each licence; a row counts once."""
+    folders = [*(runs / "datasets" / f"s{i}" for i in STAGES), runs / "accepted" / "shards"]
+    tables = [Sidecar.load(folder).table[["id", "licence"]] for folder in folders if folder.exists()]
     rows = pd.concat(tables).drop_duplicates("id") if tables else pd.DataFrame({"licence": []})
     return {str(name): int(count) for name, count in rows["licence"].value_counts().items()}

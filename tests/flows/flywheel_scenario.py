@@ -14,7 +14,8 @@ CASES = {
     "waiting": "flywheel: {candidates: 6}",
     "again": "flywheel: {candidates: 6}",
 }
-SMALL = "evaluate: {prompts_per_kind: 5, edits_per_kind: 1, vae_world: 20, vae_photos: 0, chain_steps: 2, steps: 2, workers: 0}\n"
+SMALL = "data: {world_images: 80, rich_images: 6, edit_pairs: 40, photo_crops: 0, heldout_images: 20, heldout_edits: 7, heldout_crops: 0}\n"
+SMALL += "evaluate: {prompts_per_kind: 5, edits_per_kind: 1, vae_world: 20, vae_photos: 0, chain_steps: 2, steps: 2, workers: 0}\n"
 PROBES = "probes: {samples: 4, variant: 2, paraphrases: 1, each: 2}"
 
 
@@ -22,11 +23,13 @@ def build() -> None:
     """Models that were never trained, and their evaluation."""
     from qi2.core.reporter import NullReporter
     from qi2.evaluation.evaluate import evaluate
-    from tasks import config
+    from tasks import config, ingest
     from tests.evaluation.untrained import build_run
 
     runs = build_run(Path("runs/smoke"), ("sft",))
-    evaluate(config.read("smoke"), runs, runs / "evaluate", NullReporter())
+    recipe = config.read("smoke")
+    ingest.run(recipe, runs, runs / "raw", NullReporter())
+    evaluate(recipe, runs, runs / "evaluate", NullReporter())
 
 
 def resolve(text: str) -> None:

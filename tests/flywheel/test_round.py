@@ -18,6 +18,7 @@ from qi2.data.world.sample import sample_scene
 from qi2.evaluation.suites.world import t2i_suite
 from qi2.flywheel.attribution.cases import Case
 from qi2.flywheel.attribution.decide import Decision
+from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
 from qi2.flywheel.round import Flywheel, Parts, State, prompts_by_kind
@@ -52,7 +53,8 @@ def wheel(tmp_path: Path) -> Flywheel:
     (runs / "evaluate").mkdir()
     (runs / "evaluate" / "results.json").write_text(results(right=False))
     store = SignalStore(tmp_path / "home" / "signals")
-    parts = Parts(store, None, store.picture, lambda decisions, cases, most: [])
+    queue = ReviewQueue(tmp_path / "home" / "queue")
+    parts = Parts(store, queue, lambda: HeldOut(world=True), lambda decisions, cases, most: [])
     return Flywheel(Recipe(), Recipe(), tmp_path / "home", runs, parts)  # type: ignore[arg-type]
 
 
@@ -120,17 +122,17 @@ def missing(store: SignalStore, n: int) -> list[Signal]:
 
 def with_queue(wheel: Flywheel, mode: str) -> ReviewQueue:
     """The round's queue, and a track that renders three new scenes of the failed kind."""
-    queue = ReviewQueue(wheel.home / "queue")
+    queue = wheel.parts.queue
 
     def augment(decisions: Sequence[Decision], cases: Mapping[str, Case], most: int) -> list[Candidate]:
         made = []
         for i in range(min(3, most)):
             scene = sample_scene(numpy_rng(7, "augment", i), "one", "train")
-            origin = {"signal": decisions[i].signal, "how": "render"}
+            origin = {"signal": decisions[i].signal, "how": "render", "kind": scene.kind}
             made.append(Candidate(f"c{i}", "t2i", captions(scene, numpy_rng(8, "augment", i))[0], queue.keep(render(scene, 64)), (), origin, scene.to_json()))
         return made
 
-    wheel.parts.queue, wheel.parts.picture, wheel.parts.augment = queue, queue.picture, augment
+    wheel.parts.augment = augment
     wheel.cfg.flywheel.review.mode = mode
     return queue
 
@@ -152,6 +154,18 @@ def test_missing_knowledge_waits_for_people_and_goes_on_when_they_have_decided(w
     assert "another prompt" in [text for group in table["captions"] for text in group]
     assert (len(table), set(table["kind"]), set(table["split"])) == (2, {"one"}, {"train"})
     assert state.provenance["data"]
+
+
+def test_what_is_held_out_is_refused_even_where_people_accepted_it(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    wheel.open()
+    queue.decide("c0", "edit", "a red star at the top left on white", by="me")
+    for name in ("c1", "c2"):
+        queue.decide(name, "accept", by="me")
+    state = wheel.open()
+    assert state.provenance["refused_as_held_out"] == 1
+    assert len(Sidecar.load(wheel.home / "accepted")) == 2
 
 
 def test_waived_review_is_recorded_with_every_sample(wheel: Flywheel) -> None:

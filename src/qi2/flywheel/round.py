@@ -16,17 +16,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from qi2.core.errors import QI2Error
-from qi2.core.publish import write_file
+from qi2.core.publish import file_sha256, write_file
+from qi2.data.shards import SIDECAR
 from qi2.evaluation.bootstrap import Bootstrap
-from qi2.flywheel import accepted, report
+from qi2.flywheel import report
 from qi2.flywheel.attribution.cases import Case, from_signals
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
 from qi2.flywheel.attribution.probes import Near, last_model
+from qi2.flywheel.retrieval.leaks import HeldOut
+from qi2.flywheel.review.candidate import Candidate
+from qi2.flywheel.review.queue import ReviewQueue
+from qi2.flywheel.store import SignalStore
 from qi2.flywheel.tracks import prompts, rl
+from qi2.flywheel.tracks.pretraining import write_accepted
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -53,12 +57,12 @@ class State:
 
 @dataclass
 class Parts:
-    """What a round needs from beside it. ``augment``: candidates of the pre-training track; ``queue``: where they are reviewed (`flywheel.review.queue`)."""
+    """What a round needs from beside it. ``augment``: candidates of the pre-training track; ``near``: similarities of the nearest training samples."""
 
-    store: Any
-    queue: Any
-    picture: Callable[[str], Image.Image]  # of candidates, by sha256
-    augment: Callable[[Sequence[Decision], Mapping[str, Case], int], Sequence[Any]]
+    store: SignalStore
+    queue: ReviewQueue
+    heldout: Callable[[], HeldOut]  # what may not enter training
+    augment: Callable[[Sequence[Decision], Mapping[str, Case], int], Sequence[Candidate]]
     near: Near | None = None
 
 
@@ -152,17 +156,19 @@ class Flywheel:
         return self._ready(state)
 
     def _take(self, state: State) -> None:
-        """Write what was accepted so far, and note it as a change where it is another version than before."""
-        folder, found = self.home / "accepted", self.parts.queue.accepted()
-        before = accepted.version(folder)
-        if not found:
+        """Write what was accepted so far and is not held out, and note it as a change where it is another version than before."""
+        folder = self.home / "accepted"
+        before = version(folder)
+        if not self.parts.queue.accepted():
             state.overrides |= {"accepted.path": ""} if before and self.cfg.accepted.path else {}
             return
-        count = accepted.write(found, self.parts.picture, folder)
-        if accepted.version(folder) != before or self.cfg.accepted.path != str(folder):
+        figures = write_accepted(self.parts.queue, folder, self.parts.heldout())
+        state.provenance["refused_as_held_out"] = int(figures["refused"])
+        if figures["rows"] and (version(folder) != before or self.cfg.accepted.path != str(folder)):
             state.overrides["accepted.path"] = str(folder)
-            state.provenance["data"] = accepted.version(folder)
-            state.reasons.append(f"{count} accepted samples join supervised fine-tuning, {self.cfg.accepted.repeat} times for one curated row of their kind.")
+            state.provenance["data"] = version(folder)
+            often = f"{self.cfg.accepted.repeat} times for one curated row of their kind"
+            state.reasons.append(f"{figures['rows']:.0f} accepted samples join supervised fine-tuning, {often}; {figures['refused']:.0f} refused as held out.")
 
     def _ready(self, state: State) -> State:
         state.phase = READY if state.overrides else NOTHING
@@ -204,6 +210,11 @@ class Flywheel:
     def _save(self, state: State) -> State:
         write_file(self.folder(state.number) / "state.json", json.dumps(asdict(state), indent=1, default=str).encode())
         return state
+
+
+def version(folder: Path) -> str:
+    """SHA-256 of the table of accepted samples: which data a round was trained with; empty without any."""
+    return file_sha256(folder / SIDECAR) if (folder / SIDECAR).exists() else ""
 
 
 def prompts_by_kind(results: Mapping[str, Any]) -> dict[tuple[str, str], int]:

@@ -1,0 +1,136 @@
+"""The pre-training track makes new training data for what failed, of the training split alone, and writes what review accepted for training to read."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from qi2.core.publish import verify
+from qi2.core.rng import numpy_rng
+from qi2.data.captions.captioner import TruthCaptioner
+from qi2.data.curate_config import STAGES
+from qi2.data.shards import Sidecar
+from qi2.data.world.captions import captions
+from qi2.data.world.checker import check
+from qi2.data.world.edits import Edit, sample_edit
+from qi2.data.world.scene import Scene
+from qi2.data.world.split import is_heldout
+from qi2.flywheel.retrieval.corpus import Corpus
+from qi2.flywheel.retrieval.leaks import HeldOut
+from qi2.flywheel.review.queue import ReviewQueue
+from qi2.flywheel.tracks.pretraining import Track, candidates, unused_rows, write_accepted
+from tests.flywheel.retrieval_world import make_raw, scenes, shows
+
+
+@dataclass(frozen=True)
+class Case:
+    """A failing prompt."""
+
+    id: str
+    task: str
+    kind: str
+    prompt: str
+    truth: Any = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where it was sent."""
+
+    signal: str
+    track: str = "pretraining"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    make_raw(folder / "raw")
+    return folder
+
+
+@pytest.fixture
+def track(runs: Path, tmp_path: Path) -> Track:
+    return Track(Corpus.open(runs, tmp_path / "corpus", pictures=False), ReviewQueue(tmp_path / "queue"), HeldOut.open(runs))
+
+
+def _case(name: str, scene: Scene) -> Case:
+    return Case(name, "t2i", scene.kind, captions(scene, numpy_rng(0, name), 1)[0], scene)
+
+
+def _curated(folder: Path, idle: dict[str, str]) -> Path:
+    """Scores of a curation that left these rows out for these reasons, and kept the rest."""
+    folder.mkdir()
+    names = [f"world-{i}" for i in range(300)]
+    table = pd.DataFrame({"id": names, "split": "train"})
+    for stage in STAGES:
+        table[f"reason_{stage}"] = [idle.get(name) for name in names]
+    table.to_parquet(folder / "scores.parquet")
+    return folder
+
+
+def test_what_a_failing_scene_lacks_is_drawn_with_exact_truth_and_is_new(track: Track) -> None:
+    cases = {f"s{i}": _case(f"s{i}", scene) for i, scene in enumerate(scenes(4, "failing", shows))}
+    made = candidates([Decision(name) for name in cases], cases, 24, track)
+    assert len(made) == 24 == len({one.id for one in made})
+    drawn = [Scene.from_json(one.truth) for one in made]
+    assert sum(shows(scene) for scene in drawn) >= 20 and not any(is_heldout(scene) for scene in drawn)
+    assert all(check(track.queue.picture(one.target), scene)["all"] for one, scene in zip(made, drawn, strict=True))
+    known = {row["scene"] for row in track.corpus.rows.values()} | {case.truth.to_json() for case in cases.values()}
+    assert not known & {one.truth for one in made}
+    assert {one.origin["signal"] for one in made} == set(cases) and len(made[0].origin["neighbours"]) == 4
+    assert len({scene.background for scene in drawn}) > 1
+
+
+def test_a_failure_on_a_held_out_scene_brings_training_scenes_only(track: Track) -> None:
+    cases = {"h": _case("h", scenes(1, "held-case", lambda scene: True, "heldout")[0])}
+    made = candidates([Decision("h")], cases, 10, track)
+    assert len(made) == 10 and not any(is_heldout(Scene.from_json(one.truth)) for one in made)
+    assert track.heldout.check(made, track.queue.picture) == []
+
+
+def test_a_failing_edit_brings_instructions_with_base_pictures(track: Track) -> None:
+    edit = sample_edit(numpy_rng(0, "failing-edit"), "move")
+    made = candidates([Decision("e")], {"e": Case("e", "ti2i", "edit/move", edit.instruction, edit)}, 6, track)
+    assert len(made) == 6 and all(one.task == "ti2i" and len(one.references) == 1 and Edit.from_json(one.truth).kind == "move" for one in made)
+
+
+def test_the_same_failures_bring_the_same_candidates_and_other_tracks_none(track: Track) -> None:
+    cases = {"s": _case("s", scenes(1, "same", shows)[0])}
+    assert candidates([Decision("s")], cases, 5, track) == candidates([Decision("s")], cases, 5, track)
+    assert candidates([Decision("s", "rl")], cases, 5, track) == [] == candidates([Decision("s")], cases, 0, track)
+
+
+def test_a_users_failure_brings_unused_rows_near_it_captioned_anew(track: Track, tmp_path: Path) -> None:
+    idle = {"world-5": "balance", "world-6": "not_admitted", "world-7": "nsfw", "world-8": "near_duplicate"}
+    track = replace(track, curated=_curated(tmp_path / "curated", idle), captioner=TruthCaptioner())
+    assert unused_rows(tmp_path / "curated") == {"world-5", "world-6"}
+    prompt = track.corpus.rows["world-6"]["captions"][0]
+    made = candidates([Decision("u")], {"u": Case("u", "t2i", "mine", prompt)}, 5, track)
+    assert [one.origin["row"] for one in made] == ["world-6", "world-5"]
+    assert all(one.prompt not in track.corpus.rows[one.origin["row"]]["captions"] and one.origin["how"] == "pool" for one in made)
+
+
+def test_accepted_candidates_become_shards_with_provenance_and_leaks_are_left_out(track: Track, runs: Path, tmp_path: Path) -> None:
+    edit = sample_edit(numpy_rng(0, "accepted-edit"), "recolor")
+    cases = {"s": _case("s", scenes(1, "accept", shows)[0]), "e": Case("e", "ti2i", "edit/recolor", edit.instruction, edit)}
+    made = candidates([Decision("s"), Decision("e")], cases, 8, track)
+    track.queue.put(made)
+    scene = [one for one in made if one.task == "t2i"]
+    leaked = Sidecar.load(runs / "raw").table.query("id == 'held-0'")["captions"].iloc[0][0]
+    track.queue.decide(scene[0].id, "edit", leaked, by="somebody")
+    track.queue.decide(scene[1].id, "reject", by="somebody")
+    for one in made:
+        if one.id not in (scene[0].id, scene[1].id):
+            track.queue.decide(one.id, "accept", by="somebody")
+    for name in "ab":
+        assert write_accepted(track.queue, tmp_path / name, track.heldout) == {"rows": 6.0, "refused": 1.0}
+    assert verify(tmp_path / "a") == verify(tmp_path / "b")
+    side, told = Sidecar.load(tmp_path / "a"), json.loads((tmp_path / "a" / "provenance.json").read_text())
+    assert set(told["refused"]) == {scene[0].id} and set(told["rows"]) == {*side.table.query("task != 'reference'")["id"]}
+    assert all(facts["review"]["by"] == "somebody" and facts["signal"] in cases for facts in told["rows"].values())
+    for row in side.table.query("task == 't2i'").to_dict("records"):
+        assert check(side.image(row["id"]), Scene.from_json(row["scene"]))["all"] and row["source"] == "accepted"
+    assert all(list(row) and side.image(row[0]) for row in side.table.query("task == 'ti2i'")["references"])
