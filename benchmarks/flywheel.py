@@ -26,6 +26,7 @@ class Bench:
 
     def __init__(self, recipe: Any, base: Path, out: Path, prompts: int) -> None:
         self.recipe, self.base, self.out, self.prompts = recipe, base, out, prompts
+        self.corpus: Any = None  # of the run that was diagnosed last
 
     def scenes(self, seed: int, kinds: Sequence[str], n: int, keep: Callable[[Any], bool] = lambda scene: True, split: str = "train") -> list[Any]:
         """Cases of ``n`` random scenes of every kind, as a user would ask for them."""
@@ -75,8 +76,8 @@ class Bench:
         from qi2.flywheel.retrieval.corpus import Corpus
 
         flywheel = replace(self.recipe.flywheel, probes=replace(self.recipe.flywheel.probes, model=model))
-        corpus = Corpus.open(runs, self.out / f"corpus-{runs.name}", pictures=False)
-        return diagnose(replace(self.recipe, flywheel=flywheel), runs, cases, tested, corpus.similarities)
+        self.corpus = Corpus.open(runs, self.out / f"corpus-{runs.name}", pictures=False)
+        return diagnose(replace(self.recipe, flywheel=flywheel), runs, cases, tested, self.corpus.similarities)
 
     def heldout(self, runs: Path, model: str) -> dict[str, dict[str, bool]]:
         """Right or wrong of the published held-out prompts, by category."""
@@ -144,7 +145,7 @@ def letter(bench: Bench) -> dict[str, Any]:
     result = {"asked": len(asked), "with_letter": sum(feature in said(case.prompt) for case in asked), **found(diagnosis, planted)}
     fresh = bench.scenes(FRESH, ["text"], bench.prompts, plants.has_letter, "any")
     before, before_suite = bench.right(runs, "sft", fresh), bench.heldout(runs, "sft")
-    result["data"] = plants.repair_data(bench.recipe, diagnosis, runs, bench.out / "letter-data")
+    result["data"] = plants.repair_data(bench.recipe, diagnosis, bench.corpus, runs, bench.out / "letter-data")
     after = bench.out / "letter-after"
     plants.link(runs, after, [*plants.SHARED, "encoded", "continual"])
     plants.train(bench.recipe, after, ("sft",), bench.out / "letter-data" / "stage" / "encoded")

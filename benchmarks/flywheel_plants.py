@@ -140,49 +140,27 @@ def _plural(word: str) -> str:
     return f"{SYNONYMS[word[:-1]]}s" if word.endswith("s") and word[:-1] in SYNONYMS else word
 
 
-def repair_data(recipe: Any, diagnosis: Any, runs: Path, out: Path) -> dict[str, Any]:
-    """What the pre-training track makes of its failures, accepted without review (waived) and encoded; nothing held out."""
+def repair_data(recipe: Any, diagnosis: Any, corpus: Any, runs: Path, out: Path) -> dict[str, Any]:
+    """The pre-training track's candidates, accepted without review (waived, on record), checked against what is held out, and encoded for sft."""
+    from collections import Counter
+
     from qi2.core.reporter import NullReporter
-    from qi2.flywheel.attribution.cases import said
+    from qi2.flywheel.retrieval.leaks import HeldOut
+    from qi2.flywheel.review.queue import ReviewQueue
+    from qi2.flywheel.tracks import pretraining
     from qi2.training.accepted import keep
 
-    few = recipe.flywheel.decide.few
-    counts = [d.evidence["group"]["training_prompts"] for d in diagnosis.decisions if d.track == "pretraining"]
-    groups = {tuple(feature for feature, n in own.items() if n <= few) for own in counts}
-    asked = sorted({diagnosis.by_id[d.signal].kind for d in diagnosis.decisions if d.track == "pretraining"})
-    made = renders(asked, [set(group) for group in groups], recipe.flywheel.candidates, said)
-    write_shards(made, out / "shards")
-    keep(replace(recipe, accepted=replace(recipe.accepted, path=str(out / "shards"))), runs / "standins" / "vlm", runs / "vae", out / "stage", NullReporter())
-    return {"groups": [list(group) for group in groups], "kinds": asked, "accepted": len(made)}
-
-
-def renders(kinds: Sequence[str], groups: Sequence[set[str]], n: int, said: Callable[[str], Any]) -> list[Any]:
-    """New training scenes whose captions have what a group of failures has in common."""
-    from qi2.core.rng import numpy_rng
-    from qi2.data.world.captions import captions
-    from qi2.data.world.sample import sample_scene
-
-    found: list[Any] = []
-    i = 0
-    while kinds and groups and len(found) < n:
-        draw = numpy_rng(93, "benchmark/flywheel/renders", i)
-        scene = sample_scene(draw, kinds[i % len(kinds)], "train")
-        text, i = captions(scene, draw, 1)[0], i + 1
-        if any(group <= set(said(text)) for group in groups):
-            found.append((scene, text))
-    return found
-
-
-def write_shards(made: Sequence[Any], folder: Path) -> None:
-    """Scenes and captions as the flywheel's accepted data."""
-    from qi2.core.publish import publish
-    from qi2.data.shards import Row, ShardWriter
-    from qi2.data.world.defects import encode_png
-    from qi2.data.world.render import render
-
-    with publish(folder) as staging, ShardWriter(staging) as writer:
-        for i, (scene, text) in enumerate(made):
-            writer.add(Row(f"accepted-{i:05d}", encode_png(render(scene, 64)), "png", (text,), "accepted", kind=scene.kind, scene=scene.to_json()))
+    queue, heldout = ReviewQueue(out / "queue"), HeldOut.open(runs)
+    track = pretraining.Track(corpus, queue, heldout, size=recipe.evaluate.size)
+    made = pretraining.candidates(diagnosis.decisions, diagnosis.by_id, recipe.flywheel.candidates, track)
+    queue.put(made)
+    queue.set_mode("waived", by="the benchmark")
+    figures = pretraining.write_accepted(queue, out / "shards", heldout)
+    accepted = replace(recipe.accepted, path=str(out / "shards"))
+    keep(replace(recipe, accepted=accepted), runs / "standins" / "vlm", runs / "vae", out / "stage", NullReporter())
+    kinds = Counter(str(one.origin["kind"]) for one in made)
+    shown = sum(LETTER in one.prompt for one in made)
+    return {"candidates": len(made), "kinds": kinds, "with_letter": shown, "refused": len(track.refused), **figures}
 
 
 def overridden(recipe: Any, overrides: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """What the RL and the prompt track change: bounded, reasoned, and nothing where nothing failed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from qi2.data.world.scene import Object, Scene
@@ -97,6 +98,11 @@ def test_one_new_word_alone_could_mean_anything_and_gives_an_example_only() -> N
     found = learn(said(6, "orb", "circle"))
     assert found.phrases == {}
     assert len(found.examples) == 6
+
+
+def test_articles_mean_nothing() -> None:
+    pairs = [(replace(case, prompt=f"an {case.prompt}"), f"{fine} background") for case, fine in said(8, "orb", "circle")] + said(8, "tile", "square")
+    assert learn(pairs).phrases == {"circle": ["orb"], "square": ["tile"]}
 
 
 def test_prompts_of_a_heldout_suite_are_no_examples() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from qi2.core.publish import write_file
-from qi2.flywheel.attribution.cases import Case
+from qi2.flywheel.attribution.cases import ARTICLES, Case
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.config import PromptTrackConfig
 
@@ -90,7 +90,7 @@ def aligned(pairs: Sequence[tuple[str, str]], known: Mapping[str, int] | None, l
 
 
 def _words(text: str) -> set[str]:
-    return {word for word in TOKEN.findall(text) if not word.isupper()}
+    return {word for word in TOKEN.findall(text) if not word.isupper() and word not in ARTICLES}
 
 
 def _triplet(case: Case, fine: str, table: Mapping[str, Sequence[str]]) -> dict[str, str]:
