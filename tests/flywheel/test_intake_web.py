@@ -112,9 +112,10 @@ def test_a_body_that_is_too_large_is_refused_unread(server: Any) -> None:
     assert send(server, said(image="A" * (17 << 20)))[0] == 400  # below the body's limit, beyond a picture's
 
 
-def test_only_the_one_path_is_there(server: Any) -> None:
+def test_only_the_page_and_its_one_route_are_there(server: Any) -> None:
     one = Visitor(server.server_address[1])
-    for path in ("/", "/feedback", "/signals.sqlite", "/../signals.sqlite", "/pictures/ab"):
+    assert one.ask("/")[0] == 200 and server.token.encode() not in one.ask("/")[1] + one.ask("/page.js")[1]
+    for path in ("/feedback", "/signals.sqlite", "/../signals.sqlite", "/pictures/ab"):
         assert one.ask(path)[0] == 404
     assert one.ask("/other", {}, Authorization=f"Bearer {server.token}", Origin=None)[0] == 404
 
