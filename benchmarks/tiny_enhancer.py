@@ -26,7 +26,7 @@ def train(recipe: Any, runs: Path, out: Path, start: Path | None) -> dict[str, f
 
     begun = time.process_time()
     if start is None:
-        train_enhancer_sft(recipe, runs / "raw", out / "enhancer_sft", NullReporter())
+        train_enhancer_sft(recipe, runs / "raw", runs / "encoded", out / "enhancer_sft", NullReporter())
     else:
         (out / "enhancer_sft").symlink_to(start.resolve())
     between, config = time.process_time(), recipe.enhancer

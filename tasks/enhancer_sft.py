@@ -14,4 +14,4 @@ OUT = "enhancer_sft"
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
     """One call of the library."""
-    train_enhancer_sft(recipe, runs / "raw", out, reporter, runs / ".checkpoints" / OUT)
+    train_enhancer_sft(recipe, runs / "raw", runs / "encoded", out, reporter, runs / ".checkpoints" / OUT)

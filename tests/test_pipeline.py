@@ -11,7 +11,14 @@ from PIL import Image
 
 from qi2.cli import build_parser, main
 from qi2.cli.draw import _open
+from qi2.config import load
 from qi2.core.errors import QI2Error
+from qi2.core.reporter import NullReporter
+from qi2.enhancer import lm
+from qi2.enhancer.config import EnhancerConfig, EnhancerModelConfig, LimitsConfig
+from qi2.enhancer.enhance import Enhancer
+from qi2.enhancer.sft import train_sft
+from qi2.enhancer.triplets import Triplet
 from qi2.models.condition import ConditionEncoder
 from qi2.models.config import SamplerConfig
 from qi2.models.mmdit import MMDiT
@@ -116,3 +123,36 @@ def test_a_grid_holds_all_pictures(tmp_path: Path) -> None:
     page = grid([picture(64, 32), picture(32, 64), picture(32, 32)], 2)
     assert page.size == (64 * 2 + 4, 64 * 2 + 4)
     assert build_parser().parse_args(["generate", "x", "--size", "96x64"]).size == (96, 64)
+
+
+@pytest.fixture
+def bundle(small_world: Any, tmp_path: Path) -> Path:
+    """A bundle whose enhancer knows one rewrite: it learned nothing else."""
+    folder = tmp_path / "bundle"
+    (folder / "standins").mkdir(parents=True)
+    for source, target in ((small_world.vlm, "standins/vlm"), (small_world.vae, "vae"), (small_world.model, "sft")):
+        shutil.copytree(source, folder / target)
+    (folder / "recipe.yaml").write_text("encode: {sizes: [64]}\nsampler: {steps: 2}\n")
+    triplets = [Triplet(str(i), "t2i", "", "general", "crimson ball", "ball is circle", "a red circle on white") for i in range(64)]
+    config = load(EnhancerConfig, [{"sft": {"steps": 80, "batch_size": 8, "optimizer": {"name": "muon", "lr": 0.02, "adam_lr": 0.01}}}])
+    model, tokenizer = lm.start(EnhancerModelConfig(width=32, layers=1, heads=2, vocabulary=400), ["crimson ball", "a red circle on white"] * 9, 0)
+    train_sft(model, tokenizer, triplets, config, 0, NullReporter(), tmp_path, None, {})
+    (folder / "enhancer").mkdir()
+    Enhancer(model, tokenizer, config.instructions, LimitsConfig(tokens=40)).save(folder / "enhancer")
+    return folder
+
+
+def test_generate_shows_the_rewrite_and_draws_it(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", str(bundle), "--seed", "3", "--out"]
+    assert main(["generate", "crimson ball", "--enhance", *options, str(tmp_path / "a.png")]) == 0
+    assert "'crimson ball' -> 'a red circle on white'" in capsys.readouterr().err
+    assert main(["generate", "a red circle on white", *options, str(tmp_path / "b.png")]) == 0
+    assert same(Image.open(tmp_path / "a.png"), Image.open(tmp_path / "b.png"))
+    assert main(["generate", "the word HI", "--enhance", *options, str(tmp_path / "c.png")]) == 0
+    assert "kept 'the word HI': " in capsys.readouterr().err
+
+
+def test_a_model_without_an_enhancer_says_so(small_world: Any, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(bundle / "enhancer")
+    assert main(["generate", "x", "--enhance", "--model", str(bundle)]) == 1
+    assert "holds no prompt enhancer" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.reporter import NullReporter
 from qi2.core.rng import numpy_rng
 from qi2.data.ingest import ingest
+from qi2.data.shards import Sidecar
 from qi2.data.world.captions import all_captions
 from qi2.data.world.edits import Edit
 from qi2.data.world.render import render
@@ -29,7 +30,7 @@ from qi2.enhancer.painter import CachedPainter
 from qi2.enhancer.request import Request
 from qi2.enhancer.rewards import Judge
 from qi2.enhancer.template import answer
-from qi2.enhancer.train import EnhancerInputs, train_enhancer, train_enhancer_sft
+from qi2.enhancer.train import EnhancerInputs, learned_rows, train_enhancer, train_enhancer_sft
 from qi2.enhancer.triplets import Triplet
 from qi2.enhancer.truth import consistency, shown
 from qi2.recipe import Recipe
@@ -69,6 +70,8 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("enhancer") / "raw"
     data = {"world_images": 40, "rich_images": 0, "heldout_images": 4, "edit_pairs": 12, "heldout_edits": 4, "photo_crops": 0, "image_size": 32}
     ingest(load(Recipe, [{"data": data}]), folder, NullReporter())
+    (folder.parent / "encoded").mkdir()
+    Sidecar.load(folder).table[["id"]].iloc[:-1].to_parquet(folder.parent / "encoded" / "rows.parquet")
     return folder
 
 
@@ -82,7 +85,7 @@ def _weights(folder: Path) -> bytes:
 
 
 def _sft(recipe: Recipe, raw: Path, out: Path, checkpoints: Path) -> dict[str, float]:
-    return train_enhancer_sft(recipe, raw, out, NullReporter(), checkpoints)
+    return train_enhancer_sft(recipe, raw, raw.parent / "encoded", out, NullReporter(), checkpoints)
 
 
 def _rl(recipe: Recipe, raw: Path, start: Path, out: Path, checkpoints: Path | None) -> dict[str, float]:
@@ -215,3 +218,8 @@ def test_the_card_holds_what_use_needs(recipe: Recipe, raw: Path, tmp_path: Path
         Enhancer.load(tmp_path / "sft")
     with pytest.raises(QI2Error, match="no prompt enhancer"):
         Enhancer.load(tmp_path / "nowhere")
+
+
+def test_only_rows_that_the_generator_learns_from_become_triplets(raw: Path) -> None:
+    table, left_out = Sidecar.load(raw).table, learned_rows(raw, raw.parent / "encoded")
+    assert len(left_out) == len(table) - 1 and table["id"].iloc[-1] not in set(left_out["id"])

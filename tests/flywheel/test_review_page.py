@@ -178,7 +178,7 @@ def test_a_decision_outlives_a_server_that_is_killed(browser: Browser, tmp_path:
     browser.until(f"{MESSAGE}.includes('cannot be reached')")
     again = Started("review", "--queue", str(tmp_path / "queue"), "--port", str(server.port))
     browser.run("document.querySelector('#again').click()")
-    browser.until(f"{READY} && document.querySelector('#progress').textContent.startsWith('2 to look at')")
+    browser.until(f"{READY} && document.querySelector('#progress').textContent.startsWith('2 of 3 to look at')")
     assert again.end(signal.SIGINT) == 0
     assert [one.id for one in ReviewQueue(tmp_path / "queue").accepted()] == ["c0"]
 

@@ -176,3 +176,16 @@ def test_a_kill_at_any_moment_leaves_all_that_was_acknowledged_and_no_half_of_th
     index.add(["last"], np.ones((1, 32)))
     left = {path.name for path in (tmp_path / "i").iterdir()} - {"manifest.json", ".lock"}
     assert left == set(json.loads((tmp_path / "i" / "manifest.json").read_bytes())["files"]) and names
+
+
+def test_a_reader_beside_a_writer_always_sees_a_whole_state(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "i")]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    seen, until = [0], time.monotonic() + 20
+    while seen[-1] < 400 and time.monotonic() < until:
+        seen.append(len(VectorIndex.open(tmp_path / "i", 32, 10**6)))
+    writer.kill()
+    writer.wait()
+    assert seen == sorted(seen) and all(size % 50 == 0 for size in seen) and seen[-1] >= 400

@@ -16,7 +16,7 @@ def feedback(args: argparse.Namespace) -> None:
     if first == "forget":
         _forget(args, rest)
     elif rest:
-        raise QI2Error(f"one picture at a time, not {len(args.what)}; write a JSONL file for more (docs/flywheel.md)")
+        raise QI2Error(f"one picture at a time, not {len(args.what)}; write a JSONL file for more (docs/signals.md)")
     elif first.endswith(".jsonl"):
         _lines(args, Path(first))
     else:

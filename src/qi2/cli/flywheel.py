@@ -41,7 +41,7 @@ def intake(args: argparse.Namespace) -> None:
 
     server = IntakeServer(SignalStore(args.store), args.host, args.port, args.origin, RateLimit(args.per_minute))
     print(f"feedback goes to {args.store}; POST /feedback with the token {server.token}")
-    print(f"listening at {server.address().partition('#')[0]} (Ctrl-C ends)", flush=True)
+    print(f"a page with a form is at {server.address()} (Ctrl-C ends)", flush=True)
     server.serve_until_told()
 
 

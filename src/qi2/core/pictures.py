@@ -6,7 +6,6 @@ import os
 import re
 import struct
 import time
-import warnings
 import zlib
 from collections.abc import Set
 from contextlib import suppress
@@ -45,13 +44,14 @@ def decode(data: bytes, what: str, most_pixels: int = MAX_PIXELS, most_bytes: in
     if len(data) > most_bytes:
         raise QI2Error(f"{what} has {len(data)} bytes; at most {most_bytes}")
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > most_pixels:
                 raise QI2Error(f"{what} has {image.width}x{image.height} pixels; at most {most_pixels} in all")
             image.load()
             return plain(image)
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, MemoryError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise QI2Error(f"{what} has far too many pixels; at most {most_pixels} in all") from error
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, MemoryError) as error:
         if isinstance(error, QI2Error):
             raise
         raise QI2Error(f"{what} is no whole PNG, JPEG or WebP picture ({type(error).__name__}); repair it or leave it out") from error

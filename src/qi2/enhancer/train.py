@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from qi2.config import as_dict
@@ -28,6 +29,7 @@ from qi2.enhancer.sft import train_sft
 from qi2.enhancer.template import FULL
 from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
 from qi2.training.encode import square
+from qi2.training.encoded import ROWS
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -46,15 +48,15 @@ class EnhancerInputs:
     checkpoints: Path | None = None
 
 
-def train_enhancer_sft(cfg: "Recipe", raw: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
+def train_enhancer_sft(cfg: "Recipe", raw: Path, encoded: Path, out: Path, reporter: Reporter, checkpoints: Path | None = None) -> dict[str, float]:
     """Write the language model as transformers does, ``enhancer.json``, the triplets, metrics.json and curves.csv to ``out``.
 
-    raw: the annotated rows. It needs no generator, so that it can be trained beside one.
+    raw: the annotated rows; encoded: those of them that the generator learns from. It needs no generator, so that it can be trained beside one.
     """
     config = cfg.enhancer
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
         reporters = Reporters(reporter, FileReporter(staging))
-        triplets, metrics = make_triplets(cfg, Sidecar.load(raw))
+        triplets, metrics = make_triplets(cfg, learned_rows(raw, encoded))
         write_triplets(staging / TRIPLETS, triplets)
         held, learned = triplets[:HELD], triplets[HELD:] or triplets
         start, tokenizer = lm.start(config.model, _texts(learned), cfg.seed)
@@ -122,11 +124,17 @@ def _finish(enhancer: Enhancer, held: Sequence[Triplet], staging: Path, reporter
     return {"enhancer/usable": used, "enhancer/exact": same}
 
 
-def make_triplets(cfg: "Recipe", side: Sidecar) -> tuple[list[Triplet], dict[str, float]]:
+def learned_rows(raw: Path, encoded: Path) -> pd.DataFrame:
+    """The raw rows that curation kept and the generator is trained on: nothing else may be promised to it."""
+    table, ids = Sidecar.load(raw).table, pd.read_parquet(encoded / ROWS, columns=["id"])["id"]
+    return table[table["id"].isin(ids)]
+
+
+def make_triplets(cfg: "Recipe", table: pd.DataFrame) -> tuple[list[Triplet], dict[str, float]]:
     """The training triplets that pass every check, and what they are made of."""
     config = cfg.enhancer.triplets
     degrade: Degrade = LLMDegrader(config, Degrader(config)) if config.llm else Degrader(config)
-    made = build(annotations(side.table, config), config, degrade, cfg.seed)
+    made = build(annotations(table, config), config, degrade, cfg.seed)
     kept = [triplet for triplet in made if sound(triplet, cfg.enhancer.limits)]
     return kept, figures(kept) | {"triplets/kept": float(len(kept)), "triplets/refused": float(len(made) - len(kept))}
 

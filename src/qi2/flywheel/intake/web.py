@@ -1,4 +1,4 @@
-"""Feedback over HTTP: ``POST /feedback`` of one JSON object with a bearer token. Loopback by default; see `core.web` for what every request must bring.
+"""Feedback over HTTP: ``POST /feedback`` of one JSON object with a bearer token, and a page with a form that sends it. Loopback by default (`core.web`).
 
 {"image": base64, "prompt", "verdict": "bad" | "good", "why"?, "references"?: [base64], "consent"?: "diagnosis" | "training", "subject"?, "model"?, "kind"?}
 201 {"id", "new": true} once it is on the disk, 200 where it had been told before, 410 where it was deleted; 400 malformed, 401 token, 413 size, 429 too often.
@@ -55,11 +55,16 @@ class IntakeServer(PageServer):
         self.room = threading.BoundedSemaphore(AT_ONCE)
         super().__init__(Handler, host, port, origin, self.token)
 
+    def address(self) -> str:
+        """The page's link: with the token, which is needed on loopback too, as other programs of this machine reach it."""
+        return f"{super().address().partition('#')[0]}#{self.token}"
+
 
 class Handler(PageHandler):
-    """The one route. A request costs a place in the rate limit before its token is looked at, and its token before its body is read."""
+    """The one route beside the page. A request costs a place in the rate limit before its token is looked at, and its token before its body is read."""
 
     package = "qi2.flywheel.intake"
+    files = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
     name = "feedback intake"
     sorry = "the feedback could not be stored; send it again"
     max_body = MAX_BODY

@@ -19,6 +19,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import file_sha256, write_file
 
 MANIFEST, LOCK = "manifest.json", ".lock"
+TRIES = 5  # readings of a folder that a writer changes meanwhile
 LARGEST = 1 << 17  # rows of a segment that is not merged with the next any more
 
 
@@ -42,18 +43,19 @@ class Segments:
         """Open, or begin, a folder. Raises QI2Error for a damaged file and for vectors of another width."""
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.state = _read_state(self.folder, width)
-        if self.state.width != width:
-            raise QI2Error(f"{self.folder} holds vectors of width {self.state.width}, not {width}; embed with the same model, or choose another folder")
-        for name, sha256 in self.state.files.items():
-            path = self.folder / name
-            if name != self.state.ann and (not path.is_file() or file_sha256(path) != sha256):
-                raise QI2Error(
-                    f"{path} is missing or torn: its hash is not that of {MANIFEST}; restore it from a copy, or remove {self.folder} and index again"
-                )
         self.ids: list[str] = []
         self.parts: list[np.ndarray] = []
-        self._load()
+        for _ in range(TRIES):
+            self.state = _read_state(self.folder, width)
+            if self.state.width != width:
+                raise QI2Error(f"{self.folder} holds vectors of width {self.state.width}, not {width}; embed with the same model, or choose another folder")
+            torn = self._torn()
+            if not torn:
+                self._load()
+                return
+            if _read_state(self.folder, width).generation == self.state.generation:  # else a writer has replaced it meanwhile
+                break
+        raise QI2Error(f"{torn} is missing or torn: its hash is not that of {MANIFEST}; restore it from a copy, or remove {self.folder} and index again")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,12 +66,17 @@ class Segments:
         return np.concatenate([[0], np.cumsum([rows for _, rows in self.state.segments])]).astype(np.int64)
 
     def take(self, positions: np.ndarray) -> np.ndarray:
-        """Vectors (n, width) of rows by position."""
+        """Vectors (n, width) of rows by position; fastest where positions ascend."""
+        if len(positions) > 1 and (positions[1:] < positions[:-1]).any():
+            order = np.argsort(positions, kind="stable")
+            found = np.empty((len(positions), self.state.width), np.float32)
+            found[order] = self.take(positions[order])
+            return found
         found = np.empty((len(positions), self.state.width), np.float32)
-        owner = np.searchsorted(self._starts, positions, "right") - 1
-        for number in np.unique(owner):
-            mine = owner == number
-            found[mine] = self.parts[number][positions[mine] - self._starts[number]]
+        ends = np.searchsorted(positions, self._starts).tolist()
+        for start, begin, end, part in zip(self._starts.tolist(), ends, ends[1:], self.parts, strict=False):
+            if end > begin:
+                np.take(part, positions[begin:end] - start, axis=0, out=found[begin:end], mode="clip")  # "raise" would copy once more
         return found
 
     def blocks(self, first: int = 0, size: int = 65536) -> Iterator[np.ndarray]:
@@ -109,6 +116,11 @@ class Segments:
         """The approximate index's file; None where there is none or it is damaged, since it can be made again."""
         path = self.folder / self.state.ann
         return path if self.state.ann and path.is_file() and file_sha256(path) == self.state.files[self.state.ann] else None
+
+    def _torn(self) -> Path | None:
+        """The first file that is not what its hash says; the approximate index is looked at where it is asked for."""
+        named = ((self.folder / name, sha256) for name, sha256 in self.state.files.items() if name != self.state.ann)
+        return next((path for path, sha256 in named if not path.is_file() or file_sha256(path) != sha256), None)
 
     def _load(self) -> None:
         self._starts, known = self.starts, len(self.ids)

@@ -69,7 +69,9 @@ class ReviewQueue(Archive):
     def pending(self) -> list[Candidate]:
         """Whom a person has to look at, in order: in mode ``sampled`` the sample first, and the rest only where the sample was not good enough."""
         with self.ledger.access() as database:
-            return [Candidate.from_json(row["body"]) for row in _waiting(database)]
+            waiting, bodies = _waiting(database), "SELECT id, body FROM candidates"
+            found = {str(row["id"]): str(row["body"]) for row in database.execute(bodies)}
+        return [Candidate.from_json(found[row["id"]]) for row in waiting]
 
     def waiting(self) -> dict[str, int]:
         """{id: number} of ``pending``, numbers in the order of arrival."""
@@ -198,7 +200,7 @@ def _insert(database: Connection, id: str, verdict: str, prompt: str, by: str, w
 
 
 def _undecided(database: Connection) -> list[Any]:
-    return database.execute("SELECT number, id, body FROM candidates WHERE id NOT IN (SELECT id FROM standing) ORDER BY number").fetchall()
+    return database.execute("SELECT number, id FROM candidates WHERE id NOT IN (SELECT id FROM standing) ORDER BY number").fetchall()
 
 
 def _waiting(database: Connection) -> list[Any]:

@@ -60,8 +60,8 @@ function enlarge(image) {
 }
 
 function progress({ total, left, accepted, edited, rejected, mode }) {
-  const parts = [`${left} to look at`, `${accepted} accepted`, `${edited} edited`, `${rejected} rejected`, `${total} in all`];
-  $("progress").textContent = parts.join(" · ") + (mode === "person" ? "" : ` · mode ${mode}`);
+  const done = Object.entries({ accepted, edited, rejected }).filter(([, count]) => count);
+  $("progress").textContent = [`${left} of ${total} to look at`, ...done.map(([name, count]) => `${count} ${name}`)].join(" · ") + (mode === "person" ? "" : ` · mode ${mode}`);
   Object.assign($("bar"), { max: Math.max(total, 1), value: accepted + edited + rejected });
 }
 
@@ -83,7 +83,8 @@ function show(next) {
 }
 
 function said(value) {
-  return typeof value === "string" ? value : JSON.stringify(value);
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return text.replace(/[0-9a-f]{64}/g, (hash) => `${hash.slice(0, 12)}…`);
 }
 
 function neighbours(found) {
@@ -103,6 +104,7 @@ function neighbours(found) {
 function editing(on) {
   $("editing").hidden = !on;
   $("prompt").hidden = on;
+  $("choices").hidden = on; // "Accept" there would be of the old prompt
   if (!on) return;
   $("text").value = shown.prompt;
   $("text").focus();
