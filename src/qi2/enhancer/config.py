@@ -71,6 +71,7 @@ class EnhancerRLConfig:
     steps: int = 200
     prompts: int = 16  # groups per step
     group: int = 8  # rewrites per prompt
+    updates: int = 1  # optimiser steps per batch of rewrites; ``steps`` counts these
     images: int = 1  # pictures per rewrite, each with its own noise
     kinds: dict[str, float] = field(default_factory=dict)  # relative weights of kinds among the prompts; empty: every triplet counts the same
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1.0e-6, weight_decay=0.0, floor=1.0))

@@ -26,11 +26,14 @@ CURVES = {
 
 
 class Bridge(TrainerCallback):
-    """Between a trainer of TRL and the project's reporter and checkpoints. ``folder`` None: no checkpoints."""
+    """Between a trainer of TRL and the project's reporter and checkpoints. ``folder`` None: no checkpoints.
 
-    def __init__(self, label: str, reporter: Reporter, folder: Path | None, facts: Mapping[str, Any], total: int) -> None:
+    ``updates``: steps that share a batch of rewrites. A run stops between batches alone: a resumed one would draw its rewrites anew.
+    """
+
+    def __init__(self, label: str, reporter: Reporter, folder: Path | None, facts: Mapping[str, Any], total: int, updates: int = 1) -> None:
         self.label, self.reporter, self.folder, self.facts, self.total = label, reporter, folder, facts, total
-        self.interrupt, self.latest = Interrupt(), dict[str, float]()
+        self.updates, self.interrupt, self.latest = updates, Interrupt(), dict[str, float]()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.interrupt.install()
@@ -39,7 +42,7 @@ class Bridge(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.update(1, **self.latest)
-        if self.interrupt.asked:
+        if self.interrupt.asked and state.global_step % self.updates == 0:
             control.should_save, control.should_training_stop = self.folder is not None, True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:

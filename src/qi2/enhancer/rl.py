@@ -36,6 +36,7 @@ def train_rl(
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=max(1, rewrites // micro),
         num_generations=rl.group,
+        num_iterations=rl.updates,
         max_completion_length=config.limits.tokens,
         max_grad_norm=rl.optimizer.clip,
         temperature=rl.temperature,
@@ -56,4 +57,4 @@ def train_rl(
         processing_class=tokenizer,
         optimizers=scheduled(model, rl.optimizer, rl.steps),
     )
-    train(trainer, Bridge("enhancer-rl", reporter, folder, facts, rl.steps))
+    train(trainer, Bridge("enhancer-rl", reporter, folder, facts, rl.steps, rl.updates))

@@ -76,6 +76,8 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
     painter: the generator. scorers: the run's reward models by name, where a reward needs them.
     """
     config, rl = cfg.enhancer, cfg.enhancer.rl
+    if rl.save_every % rl.updates:
+        raise QI2Error(f"enhancer.rl.save_every={rl.save_every} is no multiple of updates={rl.updates}: a checkpoint stands between batches of rewrites")
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
         reporters = Reporters(reporter, FileReporter(staging))
         triplets = read_triplets(inputs.start / TRIPLETS)
@@ -97,7 +99,7 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
 def _asked(triplets: Sequence[Triplet], rl: EnhancerRLConfig, seed: int) -> list[Triplet]:
     """The prompts of RL: those that are not full already, by the weights of their kinds."""
     short = [t for t in triplets if t.reasoning != FULL] or list(triplets)
-    n = rl.steps * rl.prompts
+    n = -(-rl.steps // rl.updates) * rl.prompts
     if not rl.kinds:
         return short[:n]
     by_kind = {kind: own for kind in rl.kinds if (own := [t for t in short if t.kind == kind])}
