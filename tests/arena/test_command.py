@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from qi2.cli import main
+from tests.evaluation.vlm_server import Reply, serve
 
 
 def test_a_judge_votes_and_the_ranking_is_written(evaluation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,6 +34,8 @@ def test_a_judge_without_what_it_needs_says_so(evaluation: Path, tmp_path: Path,
     votes = ["--votes", str(tmp_path / "v.sqlite")]
     assert main(["arena", "judge", str(evaluation), *votes, "--judge", "reward"]) == 1
     assert "--rewards runs/SCALE/rewards" in capsys.readouterr().err
+    assert main(["arena", "judge", str(evaluation), *votes, "--judge", "vlm"]) == 1
+    assert "URL#MODEL" in capsys.readouterr().err
     alone = evaluation / "samples" / "modelgood"
     assert main(["arena", "judge", str(alone), str(evaluation), *votes, "--limit", "1"]) == 0
     assert main(["arena", "judge", str(alone), *votes]) == 1
@@ -45,3 +50,23 @@ def test_a_taken_port_is_said(evaluation: Path, tmp_path: Path, capsys: pytest.C
         taken.listen()
         assert main(["arena", "serve", str(evaluation), "--votes", str(tmp_path / "v.sqlite"), "--port", str(taken.getsockname()[1])]) == 1
     assert "choose another with --host and --port" in capsys.readouterr().err
+
+
+def _brighter(text: str, pictures: list[Image.Image]) -> str:
+    first, second = (float(np.asarray(picture.convert("RGB")).mean()) for picture in pictures[-2:])
+    return "Tie." if first == second else "**First**" if first > second else "the second"
+
+
+@pytest.mark.parametrize(
+    ("reply", "agreed", "unread"),
+    [(_brighter, 36, 0), (lambda text, pictures: "first", 0, 0), (lambda text, pictures: "first or second?", 36, 72), (lambda text, pictures: "", 36, 72)],
+)
+def test_a_served_model_judges_both_pictures_in_both_orders(
+    evaluation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], reply: Reply, agreed: int, unread: int
+) -> None:
+    with serve(reply) as server:
+        votes = ["--votes", str(tmp_path / "v.sqlite")]
+        assert main(["arena", "judge", str(evaluation), *votes, "--judge", "vlm", "--vlm", f"{server.url}#tiny", "--name", "bright"]) == 0
+        said = capsys.readouterr().out
+        assert f"bright: 36 pairs, both orders agreed on {agreed}" in said and (f"{unread} replies" in said) == (unread > 0)
+        assert len(server.asked) == 72 and all("quoted as JSON" in text for text in server.asked)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from PIL.Image import Image
 
     from qi2.arena.entrants import Field, Task
-    from qi2.arena.judge import ScoreJudge
+    from qi2.arena.judge import Judge, ScoreJudge, VLMJudge
 
 
 def field_of(args: argparse.Namespace) -> "Field":
@@ -51,13 +51,16 @@ def rank(args: argparse.Namespace) -> None:
 
 
 def judge(args: argparse.Namespace) -> None:
-    """qi2 arena judge SOURCE ... --votes FILE --judge checker"""
+    """qi2 arena judge SOURCE ... --votes FILE --judge checker|reward|vlm"""
     from qi2.arena.judge import judge_pairs
     from qi2.arena.votes import Votes
 
     name = args.name or args.judge
-    tally = judge_pairs(field_of(args), JUDGES[args.judge](args), name, Votes(args.votes), args.limit)
+    field, voter = field_of(args), JUDGES[args.judge](args)
+    tally = judge_pairs(field, voter, name, Votes(args.votes), args.limit)
     print(f"{name}: {tally.asked} pairs, both orders agreed on {tally.agreed}; " + ", ".join(f"{choice} {n}" for choice, n in tally.choices.items()))
+    if unread := getattr(voter, "unread", 0):
+        print(f"{unread} replies were none of first, second and tie: taken as ties")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -88,7 +91,7 @@ def _reward(args: argparse.Namespace) -> "ScoreJudge":
 
     if args.rewards is None or args.vlm is None:
         raise QI2Error("the reward judge needs --rewards runs/SCALE/rewards and --vlm, the Qwen3-VL that they were trained on (runs/SCALE/standins/vlm)")
-    models = RewardModels.load(args.rewards, args.vlm)
+    models = RewardModels.load(args.rewards, Path(args.vlm))
 
     def score(task: "Task", picture: "Image", sources: "Sequence[Image]") -> float:
         dimension, given = (args.edit, [list(sources)]) if task.suite == EDIT else (args.t2i, None)
@@ -97,7 +100,17 @@ def _reward(args: argparse.Namespace) -> "ScoreJudge":
     return ScoreJudge(score, args.margin)
 
 
-JUDGES = {"checker": _checker, "reward": _reward}
+def _vlm(args: argparse.Namespace) -> "VLMJudge":
+    from qi2.arena.judge import VLMJudge
+    from qi2.core.errors import QI2Error
+    from qi2.evaluation.scorers.registry import open_vlm
+
+    if not args.vlm:
+        raise QI2Error("the VLM judge needs --vlm: URL#MODEL of a server of chat completions, or a model's folder")
+    return VLMJudge(open_vlm(args.vlm))
+
+
+JUDGES: "dict[str, Callable[[argparse.Namespace], Judge]]" = {"checker": _checker, "reward": _reward, "vlm": _vlm}
 
 
 def add_commands(commands: "argparse._SubParsersAction") -> None:
@@ -134,7 +147,7 @@ def _judge_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="under which its votes are kept; the kind of judge by default")
     parser.add_argument("--limit", type=int, default=0, help="pairs; 0: all")
     parser.add_argument("--rewards", type=Path, help="reward: folder of stage rewards")
-    parser.add_argument("--vlm", type=Path, help="reward: the Qwen3-VL of the rewards")
+    parser.add_argument("--vlm", help="reward: the Qwen3-VL of the rewards; vlm: URL#MODEL of a server of chat completions, or a folder")
     parser.add_argument("--margin", type=float, default=0.1, help="reward: scores that differ by no more are a tie (1 is the deviation of reference pictures)")
     _dimensions(parser)
 

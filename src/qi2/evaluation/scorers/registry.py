@@ -3,6 +3,7 @@
 from qi2.core.errors import QI2Error
 from qi2.evaluation.aggregate.registry import CRITERIA
 from qi2.evaluation.scorers.base import Scorer
+from qi2.evaluation.scorers.vlm import VLM, VLMScorer
 from qi2.evaluation.suites.suite import Suite
 
 LOCAL = {"world": ("detector", "ocr"), "rapidocr": ("ocr",)}
@@ -38,17 +39,17 @@ def _local(named: str, protocol: str) -> Scorer:
     return WorldDetector() if protocol == "detector" else WorldReader()
 
 
-def _vlm(named: str, suite: Suite, device: str) -> Scorer:
-    from qi2.evaluation.scorers.vlm import VLM, VLMScorer
-
-    vlm: VLM
+def open_vlm(named: str, device: str = "cpu") -> VLM:
+    """A vision-language model: ``URL#MODEL`` of a server of chat completions, or a folder of transformers."""
     if named.startswith(("http://", "https://")):
         from qi2.evaluation.scorers.served import ServedVLM
 
         url, _, model = named.partition("#")
-        vlm = ServedVLM(url, model)
-    else:
-        from qi2.evaluation.scorers.local import LocalVLM
+        return ServedVLM(url, model)
+    from qi2.evaluation.scorers.local import LocalVLM
 
-        vlm = LocalVLM(named, device)
-    return VLMScorer(vlm, suite.config.scorer, CRITERIA.get(suite.config.aggregate))
+    return LocalVLM(named, device)
+
+
+def _vlm(named: str, suite: Suite, device: str) -> Scorer:
+    return VLMScorer(open_vlm(named, device), suite.config.scorer, CRITERIA.get(suite.config.aggregate))

@@ -67,7 +67,7 @@ class VLMScorer:
     def _judge(self, picture: Image.Image, row: Row) -> Answer | None:
         images = [Image.open(path) for path in row.references]
         rubric, criteria = str(row.truth.get("rubric", "")), ", ".join(f"{name} ({low} to {high})" for name, (low, high) in self.criteria.items())
-        text = JUDGE.format(what=EDITED if images else DRAWN, prompt=_quoted(row.prompt), rubric=rubric, criteria=criteria)
+        text = JUDGE.format(what=EDITED if images else DRAWN, prompt=quoted(row.prompt), rubric=rubric, criteria=criteria)
         return parse_scores(self.vlm.ask(text, [*images, picture]), self.criteria)
 
 
@@ -112,5 +112,6 @@ def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
-def _quoted(prompt: str) -> str:
+def quoted(prompt: str) -> str:
+    """A prompt as JSON, without control tokens, so that it cannot pass for the judge's own instructions."""
     return json.dumps(prompt, ensure_ascii=False).replace("<|", "< |").replace("|>", "| >")
