@@ -170,7 +170,7 @@ class _Work:
 
     def _show(self, percent: float, text: str) -> None:
         if self.artifact is None:
-            self.artifact = create_progress_artifact(progress=percent, key=f"progress-{self.stage}-{self.scale}", description=text)
+            self.artifact = create_progress_artifact(progress=percent, key=f"progress-{self.stage}-{self.scale}".replace("_", "-"), description=text)
         else:
             update_progress_artifact(self.artifact, progress=percent, description=text)
 
