@@ -9,6 +9,7 @@ from qi2.evaluation.run_folder import RunFolder, read_json
 from qi2.evaluation.sections.chain import measured, pictures, sample
 from qi2.evaluation.wordings import AGAIN, FULL, LABELS, RESULTS, REWRITTEN, SHORT, shown_rows
 
+SIGNED = ("gain", "rl_gain", "full_change")  # differences
 TASKS = {"t2i": "Text to image", "ti2i": "Editing"}
 
 
@@ -38,7 +39,7 @@ def _task(run: RunFolder, task: str) -> str:
         "usable": "of the rewrites can be used; the others fall back to the original",
     }
     said = "".join(
-        f"<li>{number(run.figures[f'{prefix}/{name}'], 3, sign=name not in ('usable',))} {text}</li>"
+        f"<li>{number(run.figures[f'{prefix}/{name}'], 3, sign=name in SIGNED)} {text}</li>"
         for name, text in names.items()
         if f"{prefix}/{name}" in run.figures
     )
