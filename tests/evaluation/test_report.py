@@ -61,6 +61,8 @@ def test_report_shows_every_section_of_a_whole_run(full_run: Path, tmp_path: Pat
         "linear start",
         "aesthetic",
         "tiny Qwen3-VL",
+        "rewritten, SFT + RL",
+        "search words",
     ):
         assert word in text, word
 
@@ -68,7 +70,7 @@ def test_report_shows_every_section_of_a_whole_run(full_run: Path, tmp_path: Pat
 def test_report_says_not_run_for_missing_stages_and_invents_no_figure(tmp_path: Path, recipe: FakeRecipe) -> None:
     run = make_run(tmp_path / "run", ("curated", "vae"))
     text = page(run, tmp_path / "report", recipe)
-    for stage in ("evaluate", "rewards", "rlhf", "distill"):
+    for stage in ("evaluate", "rewards", "rlhf", "distill", "enhancer"):
         assert f"<code>{stage}</code>, which has no result" in text, stage
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert set(summary["figures"]) == {"time/total_s", "time/overhead_share", "memory/peak_gib"}
