@@ -13,16 +13,21 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qi2.arena.entrants import load
+from qi2.arena.votes import Votes
 from qi2.core.publish import write_file
 from qi2.data.shards import SIDECAR
 from qi2.evaluation.summary import revision
 from qi2.flywheel.attribution.probes import Near
-from qi2.flywheel.collect.evaluation import failures
+from qi2.flywheel.collect.evaluation import Evaluated, failures
+from qi2.flywheel.collect.training import training_failures
+from qi2.flywheel.collect.votes import VoteSettings, arena_truths, lost_votes
 from qi2.flywheel.retrieval.corpus import Corpus
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
 from qi2.flywheel.round import READY, Flywheel, Parts, State
+from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
 from qi2.flywheel.tracks import pretraining
 from tasks import config, settings
@@ -34,8 +39,6 @@ if TYPE_CHECKING:
 
 STEP = "QI2_FLYWHEEL"
 OPEN, CLOSE = "open", "close"
-
-
 HOME = Path("flywheel")
 
 
@@ -70,8 +73,21 @@ def _open(wheel: Flywheel, scale: str) -> State:
 
 
 def collect(wheel: Flywheel, scale: str) -> int:
-    """Let the failures of the last evaluation join the signals; how many were new."""
-    return int(wheel.parts.store.add(failures(settings.runs_folder(scale), wheel.parts.store)))
+    """Let failures of the last evaluation, of training's own sheets and of the arena's votes join the signals, as ``flywheel.sources`` says; how many were new.
+
+    What users say, and what was mined, is in the store already.
+    """
+    recipe, store, runs = config.read(scale), wheel.parts.store, settings.runs_folder(scale)
+    found: list[Signal] = []
+    if "evaluation" in recipe.flywheel.sources:
+        found += failures(runs, store)
+    if "training" in recipe.flywheel.sources:
+        found += [signal for phase in config.PHASES for signal in training_failures(recipe, runs, phase, store)]
+    votes = Path("votes") / f"{scale}.sqlite"
+    if "votes" in recipe.flywheel.sources and votes.exists():
+        truths = {} if recipe.data.source else arena_truths(Evaluated.open(runs))
+        found += lost_votes(load([str(runs / "evaluate")]), list(Votes(votes).rows()), store, VoteSettings(), truths)
+    return int(store.add(found))
 
 
 def parts(recipe: "Recipe", scale: str) -> Parts:

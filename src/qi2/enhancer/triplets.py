@@ -12,6 +12,7 @@ import numpy as np
 from qi2.core import rng
 from qi2.core.errors import QI2Error
 from qi2.enhancer.categories import classify
+from qi2.enhancer.checks import faults
 from qi2.enhancer.config import TASKS, LimitsConfig, TripletsConfig
 from qi2.enhancer.strategies.base import Strategy, quoted
 from qi2.enhancer.strategies.registry import check_mixture, strategies
@@ -167,6 +168,4 @@ def figures(triplets: Sequence[Triplet]) -> dict[str, float]:
 
 def sound(triplet: Triplet, limits: LimitsConfig) -> bool:
     """Whether the fine prompt would be taken as a rewrite of the short one."""
-    from qi2.enhancer.checks import faults
-
     return not faults(triplet.short, triplet.fine, limits)
