@@ -106,11 +106,10 @@ def salient(samples: Sequence[Any]) -> Any:
 
 
 def blind(recipe: Any) -> Any:
-    """The recipe of the planted RLHF run: the blind reward alone, the checker without weight, three times the learning rate."""
+    """The recipe of the planted RLHF run: the blind reward alone, the checker without weight, no judge."""
     kinds = {"one": 0.5, "two": 0.5, "count": 2.0, "relation": 1.0, "text": 0.5}
     rlhf = replace(recipe.rlhf, rewards={"salient": 1.0, "checker": 0.0}, prompts=replace(recipe.rlhf.prompts, kinds=kinds))
-    rlhf = replace(rlhf, optimizer=replace(rlhf.optimizer, lr=3e-4), judge=replace(rlhf.judge, every=0))
-    return replace(recipe, rlhf=rlhf)
+    return replace(recipe, rlhf=replace(rlhf, judge=replace(rlhf.judge, every=0)))
 
 
 def align(recipe: Any, folder: Path, scorers: dict[str, Callable[..., Any]]) -> None:

@@ -1,8 +1,9 @@
 """What the engine costs beside a bare loop of the same model, batches and optimiser: ``python -m benchmarks.loop [--scale tiny]``.
 
 Needs the encoded samples of that scale (``make run``), which it leaves as they are. Bare and engine take turns within one run. Last line
-JSON: ``step_overhead`` (median seconds per step of the engine by those of the bare loop, less one: Lightning, curves, guard, progress,
-average), ``data_wait`` and ``checkpoint_share`` (of the engine's time, with its default interval), ``sampling`` left out.
+JSON: ``step_overhead`` (seconds per step of the engine by those of the bare loop beside it, less one: Lightning, curves, guard, progress,
+average; the median over turns), ``overheads`` (of each turn), ``cpu_overhead`` (the same of CPU seconds, which other work disturbs less), ``data_wait`` and
+``checkpoint_share`` (of the engine's time, with its default interval), ``sampling`` left out.
 """
 
 import argparse
@@ -30,13 +31,13 @@ from tasks import settings
 class Timed(MMDiTModule):
     """The SFT phase, which remembers when its steps began and ended."""
 
-    seconds = 0.0
+    seconds = cpu_seconds = 0.0
 
     def on_train_start(self) -> None:
-        self.seconds = time.perf_counter()
+        self.seconds, self.cpu_seconds = time.perf_counter(), time.process_time()
 
     def on_train_end(self) -> None:
-        self.seconds = time.perf_counter() - self.seconds
+        self.seconds, self.cpu_seconds = time.perf_counter() - self.seconds, time.process_time() - self.cpu_seconds
 
 
 def build(recipe: Recipe, data: EncodedSet, steps: int) -> Timed:
@@ -46,12 +47,12 @@ def build(recipe: Recipe, data: EncodedSet, steps: int) -> Timed:
     return Timed(start_model(architecture, None, 0), data, phase, "sft", 0)
 
 
-def bare(module: Timed) -> float:
-    """Seconds per step of the shortest loop that trains the same."""
+def bare(module: Timed) -> tuple[float, float]:
+    """Seconds and CPU seconds per step of the shortest loop that trains the same."""
     made = module.configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for step in range(module.total_steps):
         loss = module.training_step(module.part(step, WHOLE), step)
         optimizer.zero_grad()
@@ -60,7 +61,7 @@ def bare(module: Timed) -> float:
         optimizer.step()
         schedule.step()
         module.steps_done += 1
-    return (time.perf_counter() - start) / module.total_steps
+    return (time.perf_counter() - start) / module.total_steps, (time.process_time() - cpu) / module.total_steps
 
 
 class Shares:
@@ -83,14 +84,14 @@ def main() -> None:
     parser.add_argument("--scale", default="tiny", choices=settings.SCALES)
     parser.add_argument("--runs", type=Path, help="results of that scale; default: runs/SCALE")
     parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
     recipe = load(Recipe, [settings.ROOT / "conf" / "scale" / f"{args.scale}.yaml"])
     torch.set_num_threads(recipe.threads or torch.get_num_threads())
     data = EncodedSet((args.runs or settings.ROOT / settings.runs_folder(args.scale)) / "encoded")
-    plain, whole, waits, saves = [], [], [], []
+    plain, whole, busy, waits, saves = [], [], [], [], []
     for turn in range(args.repeats + 1):
-        one = bare(build(recipe, data, args.steps))
+        one, cpu = bare(build(recipe, data, args.steps))
         with tempfile.TemporaryDirectory() as folder:
             module, shares = build(recipe, data, args.steps), Shares(Path(folder))
             engine = replace(recipe.engine, dry_run=False, checkpoint_seconds=0.0)
@@ -100,10 +101,14 @@ def main() -> None:
             waits.append(sum(shares.found["speed/data_wait"]) / len(shares.found["speed/data_wait"]))
             saves.append(sum(shares.found["speed/checkpoint_share"]) / len(shares.found["speed/checkpoint_share"]))
             whole.append(module.seconds / args.steps * (1 - saves[-1]))
+            busy.append((module.cpu_seconds - saves[-1] * module.seconds) / args.steps / cpu - 1)
+    overheads = [ours / theirs - 1 for ours, theirs in zip(whole, plain, strict=True)]
     figures = {
         "scale": args.scale,
         "bare_step_ms": 1e3 * median(plain),
-        "step_overhead": median(whole) / median(plain) - 1,
+        "step_overhead": median(overheads),
+        "overheads": [round(value, 3) for value in sorted(overheads)],
+        "cpu_overhead": median(busy),
         "data_wait": median(waits),
         "checkpoint_share": median(saves),
     }
