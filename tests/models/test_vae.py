@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from qi2.core.errors import QI2Error
 from qi2.models.vae import VAE
-from qi2.models.vae_blocks import ChannelRMSNorm, average_down, duplicate_up
+from qi2.models.vae_blocks import ChannelRMSNorm, PatchOut, average_down, duplicate_up
 from qi2.models.vae_config import Tiling, VAEArchitecture
 
 
@@ -122,6 +122,13 @@ def test_checkpointing_changes_neither_result_nor_gradients(changes: dict[str, A
         results.append((loss.detach(), torch.cat([gradient.flatten() for gradient in gradients])))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
+
+
+def test_patches_are_those_of_a_transposed_convolution() -> None:
+    torch.manual_seed(0)
+    layer, latents = PatchOut(5, 3, 8, 8), torch.randn(2, 5, 3, 4)
+    expected = F.conv_transpose2d(latents, layer.weight, layer.bias, stride=8)
+    assert torch.allclose(layer(latents), expected, atol=1e-6)
 
 
 def test_encode_normalises_and_decode_takes_normalised_latents() -> None:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from qi2.core.errors import QI2Error
 from qi2.models.storage import load_network, save_network
-from qi2.models.vae_blocks import ChannelRMSNorm, DownStage, ResidualBlock, SpatialAttention, UpStage, same_size
+from qi2.models.vae_blocks import ChannelRMSNorm, DownStage, PatchOut, ResidualBlock, SpatialAttention, UpStage, same_size
 from qi2.models.vae_config import VAEArchitecture
 from qi2.models.vae_tiling import in_tiles
 
@@ -112,7 +112,7 @@ class VAE(nn.Module):
         self.quant_conv = nn.Conv2d(2 * inner, 2 * inner, 1) if cfg.quant_convs else None
         self.post_quant_conv = nn.Conv2d(inner, inner, 1) if cfg.quant_convs else None
         self.linear_in = nn.Conv2d(outer, inner, side, side) if cfg.linear_skip else None
-        self.linear_out = nn.ConvTranspose2d(inner, outer, side, side) if cfg.linear_skip else None
+        self.linear_out = PatchOut(inner, outer, side, side) if cfg.linear_skip else None
         self.register_buffer("latent_mean", torch.zeros(cfg.latent_channels))
         self.register_buffer("latent_std", torch.ones(cfg.latent_channels))
 
