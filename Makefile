@@ -61,7 +61,7 @@ run: $(STAMP) ## train the whole line at SCALE and follow it (FROM=stage forces 
 	@$(BIN)/python -m flows.run --deployment $(DEPLOYMENT) --scale $(SCALE) $(if $(FROM),--from-stage $(FROM)) $(if $(SET),--set $(SET))
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 chaos: $(STAMP) ## kill the smoke line CHAOS_KILLS=50 times and compare its bytes with those of an undisturbed one
 	@$(BIN)/python -m tests.faults.chaos

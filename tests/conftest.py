@@ -1,11 +1,14 @@
 """What several parts' tests share: a small encoded world with an untrained condition encoder, a PCA autoencoder and a random MMDiT."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one process a core, and torch is not yet imported
 
 
 @dataclass

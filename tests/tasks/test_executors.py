@@ -29,7 +29,8 @@ def test_a_local_cluster_gives_the_scores_of_this_machines_processes(kind: str, 
     expected = score(raw, standins, lenient_config(), tmp_path / "here")
     lost = (raw / "shard-0003.tar").read_bytes()
     (raw / "shard-0003.tar").unlink()
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": f"{settings.ROOT / 'src'}:{settings.ROOT}"}
+    patience = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}  # every worker starts its own, beside other tests
+    environment = {**os.environ, **patience, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": f"{settings.ROOT / 'src'}:{settings.ROOT}"}
     command = [sys.executable, "-m", "tests.tasks.cluster", kind, str(raw), str(standins), str(tmp_path / kind)]
     done = subprocess.run(command, cwd=settings.ROOT, env=environment, capture_output=True, text=True)
     assert "QI2Error: 1 of 4 shards could not be scored (shard-0003.tar: FileNotFoundError" in done.stderr, done.stderr[-2000:]
