@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from qi2.core.reporter import Reporter
 from qi2.evaluation.evaluate import evaluate
+from qi2.evaluation.store import default_folder
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -13,5 +14,5 @@ OUT = "evaluate"
 
 
 def run(recipe: "Recipe", runs: Path, out: Path, reporter: Reporter) -> None:
-    """One call of the library."""
-    evaluate(recipe, runs, out, reporter)
+    """One call of the library; pictures that were drawn before come from the store, which changes no bit of the result."""
+    evaluate(recipe, runs, out, reporter, default_folder())

@@ -21,6 +21,7 @@ from qi2.core.publish import write_file
 from qi2.core.reporter import NullReporter
 from qi2.evaluation import night
 from qi2.evaluation.nightly_page import Failure, NightFacts, render
+from qi2.evaluation.store import default_folder, limit_bytes, opened
 from qi2.evaluation.summary import revision
 from tasks import config, registry, settings, tracking
 
@@ -100,25 +101,39 @@ class Night:
         count = night.affordable(
             self.config, [(run.data.metrics["night/prompts_per_kind"], run.data.metrics["night/seconds"]) for run in past], len(self.models)
         )
+        count = night.steady(self._last(), count)
+        drawn = self._pictures()
         parent = self._start(time.strftime("night of %Y-%m-%d", time.gmtime()), "nightly")
         slowest = 0.0
         with Progress("nightly", len(self.models), "model") as progress:
             for alias, entry in self.models.items():
                 started = time.monotonic()
                 figures = self._sit(alias, entry, count)
-                slowest = max(slowest, time.monotonic() - started)
+                slowest = max(slowest, night.cost(time.monotonic() - started, _results(self.folder / alias)))
                 self._log(alias, entry, figures, parent)
                 progress.update()
         changes = night.compare(self.now, self.before, {alias: counts for alias, (counts, _) in history.items()}, max(n for _, n in history.values()))
         said = night.verdict(changes, bool(self.before) or any(counts for counts, _ in history.values()))
         own = {f"{alias}/{label}": right / n for alias, sat in self.now.items() for label, (right, n) in night.shares(sat).items()}
         tracking.log_metrics(self.tracker, parent, own | {"night/prompts_per_kind": count, "night/seconds": slowest, "night/subset": self.subset})
-        page = self._page(said, changes, past, own, tracking.run_link(parent, self.number))
+        drew = f"{self._pictures() - drawn} pictures were drawn, all others had been before"
+        page = self._page(f"{said} {drew}.", changes, past, own, tracking.run_link(parent, self.number))
         self.tracker.log_artifact(parent, str(page))
         self.tracker.set_terminated(parent, "FINISHED")
+        with opened(store_folder()) as store:
+            store.prune(limit_bytes())
         rows = [{**asdict(change), "beyond_chance": change.beyond_chance} for change in changes]
         alert = any(change.worse for change in changes)
         return {"rows": rows, "verdict": said, "alert": alert, "page": str(page), "mlflow_run": parent, "experiment": self.number}
+
+    def _last(self) -> int | None:
+        """Prompts per kind of this subset's last sitting."""
+        counts = [_results(path.parent)["suite"]["prompts_per_kind"] for path in self.folder.glob("*/version.json")]
+        return max(counts, default=None)
+
+    def _pictures(self) -> int:
+        with opened(store_folder()) as store:
+            return sum(pictures for _, pictures, _ in store.models())
 
     def _start(self, name: str, stage: str, parent: str | None = None, **tags: str) -> str:
         facts = {
@@ -166,7 +181,14 @@ class Night:
         raw, curated = (settings.ROOT / settings.runs_folder(self.scale) / name for name in ("raw", "curated"))
         folders = {"raw": raw if raw.exists() else None, "curated": curated}
         figures = evaluate_models(
-            recipe, {entry.stage: entry.folder / entry.stage}, entry.folder / "vae", entry.folder / "standins", out, NullReporter(), **folders
+            recipe,
+            {entry.stage: entry.folder / entry.stage},
+            entry.folder / "vae",
+            entry.folder / "standins",
+            out,
+            NullReporter(),
+            **folders,
+            store=store_folder(),
         )
         (out / "version.json").write_text(json.dumps({"version": entry.version, "stage": entry.stage, "day": self.day}))
         self.now[alias] = _read(out)
@@ -203,7 +225,7 @@ class Night:
     def _failures(self) -> Iterator[Failure]:
         """What was right on these prompts before and is wrong now, as far as both pictures are kept."""
         for alias, before in self.before.items():
-            results = json.loads((self.folder / alias / "results.json").read_text())
+            results = _results(self.folder / alias)
             for suite, name in night.new_failures(before, self.now[alias]):
                 place = next(i for i, item in enumerate(results[suite]["items"]) if item["id"] == name)
                 pair = [_picture(self.folder / folder, suite, place) for folder in (f"{alias}.before", alias)]
@@ -211,9 +233,18 @@ class Night:
                     yield Failure(alias, results[suite]["items"][place]["prompt"], *pair)  # type: ignore[arg-type]
 
 
+def store_folder() -> Path:
+    """The pictures that were drawn before: those of suites and of the stage `evaluate`."""
+    return settings.ROOT / default_folder()
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())  # type: ignore[no-any-return]
+
+
 def _read(folder: Path) -> night.Sitting:
     known = json.loads((folder / "version.json").read_text())
-    return night.sitting(json.loads((folder / "results.json").read_text()), known["stage"], known["version"])
+    return night.sitting(_results(folder), known["stage"], known["version"])
 
 
 def _day(folder: Path) -> int | None:

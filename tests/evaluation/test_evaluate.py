@@ -19,6 +19,7 @@ from qi2.evaluation.generate import Drawing, draw, encode_suite
 from qi2.evaluation.models import chain_contenders, contenders
 from qi2.evaluation.report import build_report
 from qi2.evaluation.score import judge_edits, judge_t2i
+from qi2.evaluation.store import Store
 from qi2.evaluation.suites.world import edit_suite, t2i_suite
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
@@ -94,6 +95,34 @@ def test_same_seed_gives_the_same_figures_and_pictures(run: Path, evaluated: tup
     assert {name: figure.to_json() for name, figure in figures.items()} == first
     for path in (evaluated[0] / "samples").rglob("*.png"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(evaluated[0])).read_bytes()
+
+
+def test_figures_are_the_same_with_a_cold_a_warm_and_a_half_filled_store(run: Path, evaluated: tuple[Path, Recorder], tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    cold = evaluate(Recipe(), run, tmp_path / "cold", NullReporter(), store.folder)
+    drawn = sum(pictures for _, pictures, _ in store.models())
+    assert drawn > 0
+    rows = store.index.execute("select key from pictures order by key").fetchall()
+    store.index.executemany("delete from pictures where key = ?", rows[::7])  # as a power cut or a prune may leave it: batches with holes
+    half = evaluate(Recipe(), run, tmp_path / "half", NullReporter(), store.folder)
+    warm = evaluate(Recipe(), run, tmp_path / "warm", NullReporter(), store.folder)
+    assert cold == half == warm
+    for path in (evaluated[0] / "samples").rglob("*.png"):
+        for name in ("cold", "half", "warm"):
+            assert path.read_bytes() == (tmp_path / name / path.relative_to(evaluated[0])).read_bytes()
+    assert sum(pictures for _, pictures, _ in store.models()) == drawn
+
+
+def test_with_a_warm_store_no_model_is_even_loaded(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate_models(Recipe(), {"sft": run / "sft"}, run / "vae", run / "standins", tmp_path / "one", NullReporter(), store=tmp_path / "store")
+
+    def load(*_: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(MMDiT, "load", load)
+    monkeypatch.setattr(ConditionEncoder, "load", load)
+    evaluate_models(Recipe(), {"sft": run / "sft"}, run / "vae", run / "standins", tmp_path / "two", NullReporter(), store=tmp_path / "store")
+    assert (tmp_path / "one" / "results.json").read_bytes() == (tmp_path / "two" / "results.json").read_bytes()
 
 
 def test_report_shows_an_evaluated_run(run: Path, evaluated: tuple[Path, Recorder], tmp_path: Path) -> None:

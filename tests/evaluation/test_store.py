@@ -1,6 +1,7 @@
 """The store: nothing half-written is ever read, nothing is drawn twice, and what is unused is named."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,18 @@ def test_a_damaged_index_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "index.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(QI2Error, match=r"index\.sqlite is damaged"):
         Store(tmp_path)
+
+
+def test_pruning_removes_unused_files_and_what_was_not_asked_for_longest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    pictures = store.add("sft", [facts(n) for n in range(4)], [Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(4)], 1.0)
+    stray = store.path(pictures[0]).with_name("ff.png")
+    stray.write_bytes(b"a picture whose run was killed")
+    for age, path in enumerate([*map(store.path, pictures), stray]):
+        os.utime(path, (1e9 + age, 1e9 + age))
+    store.find([key_of(facts(0))])  # asked for just now
+    size = store.path(pictures[0]).stat().st_size
+    assert store.prune(2 * size + 8) == (3, 2 * size + 30)
+    assert set(store.find([key_of(facts(n)) for n in range(4)])) == {key_of(facts(0)), key_of(facts(3))}
+    assert store.garbage() == []
+    assert store.prune(0)[0] == 0  # what was asked for within the hour stays

@@ -1,7 +1,7 @@
 """Sampling once, scoring many: pictures are drawn once per model, prompt, noise and setting, and only what changed is done again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import yaml
 from PIL import Image
 
 from qi2.cli import main
-from qi2.cli.paint import PipelinePainter
+from qi2.cli.paint import open_painter
 from qi2.core.errors import QI2Error
 from qi2.evaluation.aggregate.base import Answer
+from qi2.evaluation.drawing import Job, chunks, draw
+from qi2.evaluation.painter import ModelPainter
 from qi2.evaluation.scorers.vlm import VLMScorer
 from qi2.evaluation.scorers.world import WorldDetector
 from qi2.evaluation.store import Store
@@ -45,17 +47,21 @@ prompts:
 
 
 class Painter:
-    """Draws a plain picture per noise; ``calls`` are the batches it was asked for; it may be killed after some."""
+    """Draws a plain picture per noise; ``calls`` are the batches it was asked for; it may be killed after some.
 
-    def __init__(self, name: str = "m", batch: int = 2, last: int = 99) -> None:
-        self.name, self.facts, self.size, self.batch, self.last = name, {"model": name}, 32, batch, last
+    ``rounds``: pictures also depend on when they were drawn, as rounding depends on a batch.
+    """
+
+    def __init__(self, name: str = "m", batch: int = 2, last: int = 99, rounds: bool = False) -> None:
+        self.name, self.facts, self.size, self.batch, self.last, self.rounds = name, {"model": name}, 32, batch, last, rounds
         self.calls: list[list[str]] = []
 
-    def draw(self, prompts: Sequence[str], references: Sequence[Sequence[Image.Image]], seeds: Sequence[int], size: int) -> list[Image.Image]:
-        if len(self.calls) == self.last:
-            raise KeyboardInterrupt
-        self.calls.append(list(prompts))
-        return [Image.new("RGB", (size, size), (seed % 256, seed // 256 % 256, 0)) for seed in seeds]
+    def draw(self, jobs: Sequence[Job]) -> Iterator[list[Image.Image]]:
+        for part in chunks(jobs, self.batch):
+            if len(self.calls) == self.last:
+                raise KeyboardInterrupt
+            self.calls.append([job.prompt for job in part])
+            yield [Image.new("RGB", (32, 32), (job.seed % 256, job.seed // 256 % 256, len(self.calls) if self.rounds else 0)) for job in part]
 
 
 class Counting:
@@ -128,6 +134,22 @@ def test_a_damaged_picture_is_drawn_again(tmp_path: Path) -> None:
     assert (second.drawn.drawn, second.items) == (1, first.items)
 
 
+def test_exact_pictures_come_from_a_batch_of_the_very_same_ones(tmp_path: Path) -> None:
+    suite, store = suite_of(tmp_path), Store(tmp_path / "store")
+    painter = Painter(batch=3, rounds=True)
+    jobs = plan(painter, suite, 0)
+    draw(painter, jobs[1:], store)
+    first = draw(painter, jobs, store, exact=True)
+    assert painter.calls[-2:] == [["a red circle", "a red circle", "a blue star"], ["a blue star"]]
+    store.path(first.pictures[1]).unlink()
+    fresh = Painter(batch=3, rounds=True)
+    fresh.calls = painter.calls[:1]  # so that it rounds as the first time
+    assert draw(fresh, jobs, store, exact=True).pictures == first.pictures
+    assert fresh.calls[1:] == [["a red circle", "a red circle", "a blue star"]]
+    longer = draw(painter, [*jobs, *plan(painter, suite, 1)], store, exact=True)
+    assert longer.pictures[:3] == first.pictures[:3] and longer.drawn == 5
+
+
 def test_a_judge_that_fails_once_leaves_one_picture_out_and_is_asked_for_it_again(tmp_path: Path) -> None:
     for name in "ab":
         Image.new("RGB", (32, 32), "teal").save(tmp_path / f"{name}.png")
@@ -186,9 +208,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def painted(run: Path, store: Store, **settings: Any) -> PipelinePainter:
+def painted(run: Path, store: Store, **settings: Any) -> ModelPainter:
     values: dict[str, Any] = {"stage": "sft", "batch": 4, "device": "cpu", "dtype": "", "lora": "", "steps": None, "guidance": None}
-    return PipelinePainter(run, store=store, **(values | settings))
+    return open_painter(run, store=store, **(values | settings))
 
 
 def test_the_command_evaluates_stages_on_suites_and_says_what_it_took(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +250,7 @@ def test_the_same_model_gives_the_same_pictures_and_all_that_decides_them_is_in_
     store, suite = Store(tmp_path / "store"), suite_of(tmp_path)
     one = painted(run, store)
     jobs = plan(one, suite, 0)
-    drawn = [painter.draw([job.row.prompt for job in jobs], [[]] * 4, [job.seed for job in jobs], 64) for painter in (one, painted(run, store))]
+    drawn = [[picture for part in painter.draw(jobs) for picture in part] for painter in (one, painted(run, store))]
     assert [a.tobytes() for a in drawn[0]] == [b.tobytes() for b in drawn[1]]
     others = [painted(run, store, steps=3), painted(run, store, guidance=1.5), painted(run, store, stage="distill"), painted(run, store, dtype="bfloat16")]
     assert len({json.dumps(dict(painter.facts), sort_keys=True) for painter in (one, painted(run, store), *others)}) == 5

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from qi2.core.errors import QI2Error
 
-STORE = Path(".qi2") / "suites"
-
 
 def evaluate(args: argparse.Namespace) -> None:
     """qi2 evaluate MODEL --suite NAME [NAME ...] --out DIR, or one of its other words"""
@@ -24,9 +22,9 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def _models(args: argparse.Namespace, folder: Path) -> None:
-    from qi2.cli.paint import PipelinePainter
+    from qi2.cli.paint import open_painter
     from qi2.evaluation.scorers.registry import open_scorer
-    from qi2.evaluation.store import Store
+    from qi2.evaluation.store import Store, default_folder
     from qi2.evaluation.suites.registry import find_suite
     from qi2.evaluation.suites.report import write
     from qi2.evaluation.suites.run import evaluate_suite
@@ -36,9 +34,9 @@ def _models(args: argparse.Namespace, folder: Path) -> None:
     named = dict(_pair(text) for text in args.scorer)
     suites = [find_suite(name, args.folders) for name in args.suite]
     scorers = [open_scorer(suite, named.get(suite.config.scorer, ""), args.device) for suite in suites]  # before anything is drawn
-    store, results = Store(args.store), []
+    store, results = Store(args.store or default_folder()), []
     for stage in args.stage or [""]:
-        painter = PipelinePainter(folder, stage, store, args.batch, args.device, args.dtype, args.lora, args.steps, args.guidance)
+        painter = open_painter(folder, stage, store, args.batch, args.device, args.dtype, args.lora, args.steps, args.guidance)
         results += [evaluate_suite(painter, suite, scorer, store, args.seed, args.resamples) for suite, scorer in zip(suites, scorers, strict=True)]
     print(write(args.out, results, args.price))
     print(f"\n{args.out}")
@@ -71,10 +69,13 @@ def _suites(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _store(args: argparse.Namespace, rest: Sequence[str]) -> None:
-    """What was drawn by each model, and files that nothing names; they may be removed while nothing draws."""
-    from qi2.evaluation.store import Store
+    """What was drawn by each model, and files that nothing names; with --prune, they and what was not asked for longest go."""
+    from qi2.evaluation.store import Store, default_folder
 
-    store = Store(args.store)
+    store = Store(args.store or default_folder())
+    if args.prune is not None:
+        files, size = store.prune(int(args.prune * 2**30))
+        print(f"removed {files} files of {size / 2**20:.1f} MiB")
     for name, pictures, seconds in store.models():
         cost = f"  {seconds / 3600 * args.price:.4f} USD" if args.price else ""
         print(f"{name:<40} {pictures:>7} pictures  {seconds:>9.1f} s  {pictures / max(seconds, 1e-9):>8.2f}/s{cost}")
@@ -99,7 +100,8 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
         "--scorer", nargs="*", default=[], metavar="PROTOCOL=SCORER", help="detector, ocr, vqa, similarity or judge = world, rapidocr, URL#MODEL, FOLDER"
     )
     parser.add_argument("--stage", nargs="*", default=[], help="which models of the folder; the last of the line by default")
-    parser.add_argument("--store", type=Path, default=STORE, help="where pictures and answers are kept and found again")
+    parser.add_argument("--store", type=Path, help="where pictures and answers are kept and found again")
+    parser.add_argument("--prune", type=float, metavar="GIB", help="of store: remove what was not asked for longest until so much is left, and unused files")
     parser.add_argument("--out", type=Path, default=Path("suites"), help="folder for results.json, metrics.json and table.txt; of import, for the suite")
     parser.add_argument("--batch", type=_count, default=16, help="pictures that are drawn together and then kept")
     parser.add_argument("--steps", type=_count)

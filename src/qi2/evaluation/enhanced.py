@@ -19,15 +19,12 @@ from qi2.enhancer.request import Request, Rewrite
 from qi2.enhancer.triplets import Annotation, Degrader, Triplet
 from qi2.enhancer.truth import read_truth, shown
 from qi2.evaluation.bootstrap import Bootstrap, Figure
-from qi2.evaluation.generate import Drawing, draw, encode_suite
+from qi2.evaluation.drawing import draw, jobs_of
 from qi2.evaluation.grids import Cell
-from qi2.evaluation.models import Contender
+from qi2.evaluation.painter import ModelPainter
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.suites.world import EditItem, T2IItem, edit_items, scene_items
 from qi2.evaluation.wordings import AGAIN, FULL, LABELS, RESULTS, REWRITTEN, SFT, SHORT, shown_rows
-from qi2.models.condition import ConditionEncoder
-from qi2.models.mmdit import MMDiT
-from qi2.models.vae import VAE
 
 ENHANCER = "enhancer"  # its folder in a run
 Texts = Mapping[str, Sequence[str]]
@@ -37,8 +34,8 @@ Verdicts = dict[str, list[dict[str, bool]]]
 class EnhancerExam:
     """Degraded held-out prompts and edits, rewritten by the enhancers of a run: after RL, and before it where that is there."""
 
-    def __init__(self, cfg: Any, runs: Path, generator: Contender, vae: VAE, encoder: ConditionEncoder, samples: Samples) -> None:
-        self.config, self.size, self.generator, self.vae, self.encoder, self.samples = cfg.evaluate, cfg.evaluate.size, generator, vae, encoder, samples
+    def __init__(self, cfg: Any, runs: Path, painter: ModelPainter, samples: Samples) -> None:
+        self.config, self.size, self.painter, self.samples = cfg.evaluate, cfg.evaluate.size, painter, samples
         self.boot = Bootstrap(self.config.seed, self.config.resamples)
         before = runs / "enhancer_sft"
         self.enhancers = {REWRITTEN: Enhancer.load(runs / ENHANCER)} | ({SFT: Enhancer.load(before)} if before.exists() else {})
@@ -63,12 +60,12 @@ class EnhancerExam:
 
     def run(self) -> dict[str, Figure]:
         """All figures; pictures, prompts and verdicts are kept beside those of the other suites."""
-        model, figures, kept = MMDiT.load(self.generator.folder), dict[str, Figure](), dict[str, Any]()
+        figures, kept = dict[str, Figure](), dict[str, Any]()
         for task, triplets in self.triplets.items():
             if not triplets:
                 continue
             texts, rewrites = self._texts(task, triplets)
-            verdicts = self._judge(model, task, triplets, texts)
+            verdicts = self._judge(task, triplets, texts)
             figures |= self._figures(task, triplets, rewrites, verdicts)
             rows = [
                 {"kind": t.kind, "strategies": t.strategies, "reasoning": rewrites[REWRITTEN][i].reasoning, "fallback": rewrites[REWRITTEN][i].fallback}
@@ -76,7 +73,7 @@ class EnhancerExam:
                 for i, t in enumerate(triplets)
             ]
             kept[task] = rows
-        (self.samples.folder / RESULTS).write_text(json.dumps({"generator": self.generator.name, "shown": self.config.shown, "items": kept}, indent=1))
+        (self.samples.folder / RESULTS).write_text(json.dumps({"generator": self.painter.name, "shown": self.config.shown, "items": kept}, indent=1))
         return figures
 
     def _texts(self, task: str, triplets: Sequence[Triplet]) -> tuple[Texts, dict[str, list[Rewrite]]]:
@@ -85,13 +82,13 @@ class EnhancerExam:
         said = {FULL: [t.fine for t in triplets], SHORT: [t.short for t in triplets]}
         return said | {name: [rewrite.text for rewrite in group] for name, group in rewrites.items()}, rewrites
 
-    def _judge(self, model: MMDiT, task: str, triplets: Sequence[Triplet], texts: Texts) -> Verdicts:
+    def _judge(self, task: str, triplets: Sequence[Triplet], texts: Texts) -> Verdicts:
         truths = [read_truth(task, t.truth) for t in triplets]
         references = [[render(scene, self.size) for scene in truth.references] if task == "ti2i" else [] for truth in truths]  # type: ignore[union-attr]
         verdicts, pictures = Verdicts(), dict[str, list[Image.Image]]()
         for name in [name for name in LABELS if name in texts]:
-            suite = encode_suite(self.encoder, self.vae, list(texts[name]), references, self.seeds[task], self.size)
-            pictures[name] = draw(Drawing(model, self.generator, suite, self.vae, self.config.batch), self.config.workers)
+            jobs = jobs_of(self.painter, texts[name], references, self.seeds[task])
+            pictures[name] = draw(self.painter, jobs, self.painter.studio.store, exact=True).open(self.painter.studio.store)
             verdicts[name] = [
                 shown(image, truth, t.dropped, group[0] if group else None)  # type: ignore[arg-type]
                 for image, truth, t, group in zip(pictures[name], truths, triplets, references, strict=True)

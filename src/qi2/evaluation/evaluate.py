@@ -14,14 +14,16 @@ from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.enhanced import ENHANCER, EnhancerExam
 from qi2.evaluation.exam import Exam, Folders
 from qi2.evaluation.models import Contender, chain_contenders, contenders
+from qi2.evaluation.painter import ModelPainter
 from qi2.evaluation.samples import Samples
+from qi2.evaluation.store import opened
 from qi2.evaluation.user_exam import UserExam
-from qi2.models.condition import ConditionEncoder
 
 
-def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter) -> dict[str, Figure]:
+def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter, store: Path | None = None) -> dict[str, Figure]:
     """Evaluate the chain of ``runs`` (``cfg``: its Recipe) with both few-step baselines, and publish the results to ``out``.
 
+    ``store``: folder of pictures that were drawn before, and that what is drawn now goes to; results are the same with and without it.
     Raises QI2Error when no model of the chain has been trained.
     """
     runs = Path(runs)
@@ -29,32 +31,35 @@ def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter) -> dict[str, F
     if not entries:
         raise QI2Error(f"{runs} has no trained model to evaluate; run stage pretrain first")
     enhanced = runs if (runs / ENHANCER / CARD).exists() and not cfg.data.source else None
-    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter, enhanced)
+    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter, store, enhanced)
 
 
 def evaluate_models(
-    cfg: Any, models: Mapping[str, Path], vae: Path, standins: Path, out: Path, reporter: Reporter, raw: Path | None = None, curated: Path | None = None
-) -> dict[str, Figure]:
+    cfg: Any, models: Mapping[str, Path], vae: Path, standins: Path, out: Path, reporter: Reporter, raw: Path | None = None, curated: Path | None = None,
+    store: Path | None = None,
+) -> dict[str, Figure]:  # fmt: skip
     """Evaluate any model folders, e.g. champion and challenger, on the same suites, and publish the results to ``out``.
 
     A distilled student is sampled by its few steps, every other model with ``evaluate.chain_steps``. ``raw`` is the ingest
-    stage's folder: photographs need it, and so do models that were trained on a user's own images. ``curated``: see `Folders`.
+    stage's folder: photographs need it, and so do models that were trained on a user's own images. ``curated``: see `Folders`. ``store``: see `evaluate`.
     """
     entries = contenders(cfg, models, cfg.evaluate.chain_steps)
-    return _publish(cfg, entries, Folders(Path(vae), Path(standins), raw, curated), out, reporter)
+    return _publish(cfg, entries, Folders(Path(vae), Path(standins), raw, curated), out, reporter, store)
 
 
-def _publish(cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter, enhanced: Path | None = None) -> dict[str, Figure]:
+def _publish(
+    cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter, store: Path | None, enhanced: Path | None = None
+) -> dict[str, Figure]:
     """``enhanced``: a run whose prompt enhancer is evaluated too."""
-    with publish(out) as staging, torch.random.fork_rng(devices=[]):  # building a network draws its first weights
+    with publish(out) as staging, opened(store) as pictures, torch.random.fork_rng(devices=[]):  # building a network draws its first weights
         samples = Samples(staging, reporter, cfg.evaluate.shown, cfg.evaluate.tracked)
-        exam = (UserExam if cfg.data.source else Exam)(cfg, folders, samples)
+        exam = (UserExam if cfg.data.source else Exam)(cfg, folders, samples, pictures)
         for entry in entries:
             exam.sit(entry)
         figures = exam.figures() | exam.reconstructions()
         drawer = next((entry for entry in entries if entry.name == cfg.enhancer.generator), None)
         if enhanced is not None and drawer is not None and cfg.enhancer.evaluate_prompts:
-            figures |= EnhancerExam(cfg, enhanced, drawer, exam.vae, ConditionEncoder.load(folders.standins / "vlm"), samples).run()
+            figures |= EnhancerExam(cfg, enhanced, ModelPainter(exam.studio, drawer), samples).run()
         exam.write(staging, figures)
         reporter.metrics({name: figure.value for name, figure in figures.items()}, 0)
     return figures

@@ -1,7 +1,6 @@
-"""One sitting: suites encoded once, every model drawn on the same prompts and noise, and the verdicts on its pictures."""
+"""One sitting: every model drawn on the same prompts and noise, and the verdicts on its pictures."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from PIL import Image
 
 from qi2.evaluation import score
 from qi2.evaluation.bootstrap import Bootstrap, Figure
-from qi2.evaluation.generate import Drawing, draw, encode_suite
+from qi2.evaluation.drawing import draw, jobs_of
 from qi2.evaluation.models import Contender
+from qi2.evaluation.painter import ModelPainter, Studio
 from qi2.evaluation.reconstruct import judge_vae, photo_set, reconstruct, world_set
 from qi2.evaluation.samples import Samples
+from qi2.evaluation.store import Store
 from qi2.evaluation.suites.world import EditItem, Prompt, edit_suite, fingerprint, t2i_suite
-from qi2.models.condition import ConditionEncoder
-from qi2.models.mmdit import MMDiT
 from qi2.models.vae import VAE
 
 
@@ -37,21 +36,17 @@ class Folders:
 class Exam:
     """The procedural world's held-out suites with exact checkers."""
 
-    def __init__(self, cfg: Any, folders: Folders, samples: Samples) -> None:
-        self.cfg, self.config, self.folders, self.samples = cfg, cfg.evaluate, folders, samples
-        self.vae, self.boot = VAE.load(folders.vae), Bootstrap(self.config.seed, self.config.resamples)
-        encoder = ConditionEncoder.load(folders.standins / "vlm")
+    def __init__(self, cfg: Any, folders: Folders, samples: Samples, store: Store) -> None:
+        self.cfg, self.config, self.folders, self.samples, self.store = cfg, cfg.evaluate, folders, samples, store
+        self.studio = Studio(folders.vae, folders.standins / "vlm", store, self.config.size, self.config.batch, self.config.workers)
+        self.boot = Bootstrap(self.config.seed, self.config.resamples)
         self.prompts: Sequence[Any]
         self.prompts, self.edits = self.suites()
         self.references = [item.references(self.config.size) for item in self.edits]
         self.sources = [images[0] for images in self.references]
-        self.encoded = {"t2i": self._encode(encoder, self.prompts, [[] for _ in self.prompts])}
-        if self.edits:
-            self.encoded["edit"] = self._encode(encoder, self.edits, self.references)
         self.t2i: dict[str, list[score.Verdict]] = {}
         self.edited: dict[str, list[score.Verdict]] = {}
         self.models: dict[str, dict[str, Any]] = {}
-        self._drawn: dict[tuple[Any, ...], str] = {}
 
     def suites(self) -> tuple[Sequence[Prompt], list[EditItem]]:
         """Text-to-image prompts and edits."""
@@ -61,36 +56,31 @@ class Exam:
         """Verdicts on pictures of the text-to-image suite."""
         return score.judge_t2i(pictures, self.prompts)
 
-    def _encode(self, encoder: ConditionEncoder, items: Sequence[Prompt], references: list[list[Image.Image]]) -> Any:
-        prompts, seeds = [item.prompt for item in items], [item.noise_seed for item in items]
-        return encode_suite(encoder, self.vae, prompts, references, seeds, self.config.size)
-
     def sit(self, entry: Contender) -> None:
-        """Draw and judge the suites with one contender; one with the same model and sampler as an earlier one shares its verdicts."""
-        twin = self._drawn.setdefault(entry.sampler(), entry.name)
-        if twin != entry.name:
-            self.t2i[entry.name], self.models[entry.name] = self.t2i[twin], self.models[twin]
-            self.samples.keep(entry.name, "t2i", self.samples.kept[twin, "t2i"])
-            return
-        model, started = MMDiT.load(entry.folder), time.monotonic()
-        pictures = self._draw(model, entry, "t2i")
-        self.models[entry.name] = _facts(entry, len(pictures), time.monotonic() - started)
+        """Draw and judge the suites with one contender."""
+        painter = ModelPainter(self.studio, entry)
+        pictures, seconds = self._draw(painter, "t2i", self.prompts, [[] for _ in self.prompts])
+        self.models[entry.name] = _facts(entry, len(pictures), seconds)
         self.t2i[entry.name] = self.judge(pictures)
         if entry.edits and self.edits:
-            self.edited[entry.name] = score.judge_edits(self._draw(model, entry, "edit"), self.edits, self.sources)
+            pictures, seconds = self._draw(painter, "edit", self.edits, self.references)
+            self.models[entry.name]["edit_seconds"] = seconds
+            self.edited[entry.name] = score.judge_edits(pictures, self.edits, self.sources)
         self.samples.track(entry.name)
 
-    def _draw(self, model: MMDiT, entry: Contender, suite: str) -> list[Image.Image]:
-        drawing = Drawing(model, entry, self.encoded[suite], self.vae, self.config.batch)
-        pictures = draw(drawing, self.config.workers)
-        self.samples.keep(entry.name, suite, pictures)
-        return pictures
+    def _draw(self, painter: ModelPainter, suite: str, items: Sequence[Prompt], references: Sequence[list[Image.Image]]) -> tuple[list[Image.Image], float]:
+        """The pictures of a suite, and what drawing them took, now or before."""
+        jobs = jobs_of(painter, [item.prompt for item in items], references, [item.noise_seed for item in items])
+        drawn = draw(painter, jobs, self.store, exact=True)
+        pictures = drawn.open(self.store)
+        self.samples.keep(painter.name, suite, pictures)
+        return pictures, drawn.spent_s
 
     def figures(self) -> dict[str, Figure]:
         """All figures about models, and what editing is read against."""
         figures = score.t2i_figures(self.boot, self.prompts, self.t2i) | score.comparisons(self.boot, self.prompts, self.t2i)
         if self.edits:
-            targets = reconstruct(self.vae, [item.target(self.config.size) for item in self.edits], self.config.batch)
+            targets = reconstruct(self.studio.vae, [item.target(self.config.size) for item in self.edits], self.config.batch)
             perfect, unchanged = (score.judge_edits(group, self.edits, self.sources) for group in (targets, self.sources))
             reference = score.reference_figures(self.boot, unchanged, perfect)
             figures |= reference | score.edit_figures(self.boot, self.edits, self.edited, reference["edit/vae_floor_mae"].value)
@@ -99,12 +89,12 @@ class Exam:
     def reconstructions(self) -> dict[str, Figure]:
         """PSNR, SSIM and the checker's ceiling of the VAE on held-out world images, and on held-out photographs where there are any."""
         sets = world_set(self.config) + photo_set(self.folders.raw, self.folders.curated, self.config)
-        return judge_vae(self.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)
+        return judge_vae(self.studio.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)
 
     def linear_start(self) -> VAE | None:
         """What the VAE was before training, where that is a linear codec to compare with."""
         start = self.folders.vae / "start"
-        return VAE.load(start) if self.vae.cfg.linear_skip and start.exists() else None
+        return VAE.load(start) if self.studio.vae.cfg.linear_skip and start.exists() else None
 
     def write(self, folder: Path, figures: Mapping[str, Figure]) -> None:
         """results.json (everything), metrics.json (flat values) and the grids."""

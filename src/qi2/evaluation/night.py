@@ -104,6 +104,19 @@ def affordable(config: NightlyConfig, spent: Sequence[tuple[int, float]], models
     return max(config.least, min(config.most, int(SAFETY * config.budget_s / (max(rates) * max(models, 1)))))
 
 
+def steady(last: int | None, affordable: int) -> int:
+    """Prompts per kind of a subset that had ``last`` the time before: as many again where they fit, so that pictures of an unchanged model are there already.
+
+    More only where the budget has room for twice as many.
+    """
+    return last if last is not None and last <= affordable < 2 * last else affordable
+
+
+def cost(wall_s: float, results: Mapping[str, Any]) -> float:
+    """Seconds of a model's sitting as if nothing had been drawn before: what drawing all of it took, now or then, where that is longer."""
+    return max(wall_s, *(facts["seconds"] + facts.get("edit_seconds", 0.0) for facts in results["models"].values()))
+
+
 def verdict(changes: Sequence[Change], compared: bool) -> str:
     """What changed, in one sentence."""
     if not compared:

@@ -10,8 +10,10 @@ import io
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ create table if not exists pictures (key text primary key, picture text not null
 create table if not exists answers (key text primary key, picture text not null, answer text not null);
 create table if not exists files (path text primary key, size integer not null, changed integer not null, hash text not null);
 """
+FOLDER = "QI2_STORE"  # environment variable: another folder than the default
+LIMIT, LIMIT_GIB = "QI2_STORE_GIB", 20.0  # environment variable: what nightly evaluation prunes to
+YOUNG_S = 3600.0  # a picture that was asked for since then is not pruned
 PATIENCE_S = 60.0  # for another process that writes
 QUESTIONED = 500  # keys per query
 
@@ -32,6 +37,23 @@ QUESTIONED = 500  # keys per query
 def key_of(facts: Mapping[str, Any]) -> str:
     """The hash of all that decides a picture (or an answer)."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def default_folder() -> Path:
+    """Where pictures are kept unless the caller says otherwise: QI2_STORE, else ``.qi2/suites`` of the project."""
+    return Path(os.environ.get(FOLDER) or Path(".qi2") / "suites")
+
+
+def limit_bytes() -> int:
+    """How large a store may grow: QI2_STORE_GIB, else 20 GiB."""
+    return int(float(os.environ.get(LIMIT, LIMIT_GIB)) * 2**30)
+
+
+@contextmanager
+def opened(folder: Path | None) -> Iterator["Store"]:
+    """The store of a folder; without one, an empty one that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="qi2-pictures-") as own, closing(Store(folder or Path(own))) as store:
+        yield store
 
 
 class Store:
@@ -66,7 +88,9 @@ class Store:
 
     def _whole(self, picture: str) -> bool:
         try:
-            return file_sha256(self.path(picture)) == picture
+            whole = file_sha256(self.path(picture)) == picture
+            os.utime(self.path(picture))  # `prune` removes what was not asked for longest
+            return whole
         except OSError:
             return False
 
@@ -151,6 +175,25 @@ class Store:
         """Files that the index does not name: pictures of a run that was killed before they were indexed, and half-written ones."""
         named = {row[0] for row in self.index.execute("select picture from pictures")}
         return [path for path in sorted((self.folder / "pictures").rglob("*")) if path.is_file() and not (path.suffix == ".png" and path.stem in named)]
+
+    def prune(self, most: int) -> tuple[int, int]:
+        """Remove files that nothing names, then the pictures that were not asked for longest until ``most`` bytes are left; (files, bytes) that went.
+
+        Safe while others draw: what is younger than an hour stays, and whoever misses a picture draws it again.
+        """
+        now, known = time.time(), [(path, path.stat()) for path in (self.folder / "pictures").rglob("*.png")]
+        size = sum(state.st_size for _, state in known)
+        garbage, going = set(self.garbage()), list[Path]()
+        for path, state in sorted(known, key=lambda one: (one[0] not in garbage, one[1].st_mtime)):
+            if now - state.st_mtime > YOUNG_S and (path in garbage or size > most):
+                going.append(path)
+                size -= state.st_size
+        before = sum(state.st_size for _, state in known)
+        for path in going:
+            path.unlink(missing_ok=True)
+        for table in ("pictures", "answers"):
+            self._insert(f"delete from {table} where picture = ?", [(path.stem,) for path in going])
+        return len(going), before - size
 
     def _insert(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         try:

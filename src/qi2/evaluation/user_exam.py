@@ -65,4 +65,4 @@ class UserExam(Exam):
     def reconstructions(self) -> dict[str, Figure]:
         """PSNR and SSIM on the user's held-out images."""
         sets = photo_set(self.folders.raw, self.folders.curated, self.config)
-        return judge_vae(self.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)
+        return judge_vae(self.studio.vae, self.linear_start(), sets, self.config.batch, self.boot, self.samples)
