@@ -150,9 +150,9 @@ class Line:
         parent = tracking.parent_run(self.journey, self.scale, self.flow_run_id)
         decision = steps.promote.with_options(name="promote")(self.scale, self.flow_run_id, parent)
         steps.summarise_time(self.scale, self.dag, self.records, self.started)
-        steps.report.with_options(name="report")(self.scale)
-        steps.log_to_parent(parent, self.scale)
         experiment = tracking.experiment_id(tracking.client(), f"qi2-{self.scale}")
+        steps.report.with_options(name="report")(self.scale, parent, experiment)
+        steps.log_to_parent(parent, self.scale)
         values = {"key": self.key(), "mlflow_run": parent, "experiment": experiment, "flow_run_id": self.flow_run_id, "promotion": decision}
         (self.runs / "finished.json").write_text(json.dumps({**values, "finished": time.time()}, indent=1))
         steps.show(self.scale, values, self.records)

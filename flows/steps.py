@@ -75,9 +75,9 @@ def promote(scale: str, flow_run_id: str, parent_run: str) -> dict[str, Any]:
 
 
 @task(cache_policy=NO_CACHE)
-def report(scale: str) -> None:
-    """Build the page and summary.json."""
-    call("report", scale)
+def report(scale: str, parent_run: str, experiment: str) -> None:
+    """Build the page and summary.json, with links to the MLflow runs."""
+    call("report", scale, QI2_PARENT_RUN=parent_run, QI2_EXPERIMENT=experiment)
 
 
 def summarise_time(scale: str, dag: Dag, records: Sequence[StageRecord], started: float) -> None:

@@ -128,8 +128,13 @@ def _evaluation(folder: Path) -> None:
         }
         for m in SKILL
     }
+    words = [{"id": str(i), "kind": ("word", "beside")[i % 2], "prompt": f"the word {w}", "script": "Latin", "letters": 2} for i, w in enumerate(("TV", "ZI"))]
+    read = {m: [{"score": 1.0, "all": True}, {"score": 0.5, "all": False}] for m in ("sft", "rlhf", "distill")}
+    facts = {"about": "Two-letter words", "task": "t2i", "images": 1, "label": "text-protocol/world-checker", "scorer": "world-checker"}
+    figures |= {f"suite/world-text/text-protocol/world-checker/score/{m}": boot.mean([row["score"] for row in rows]) for m, rows in read.items()}
     results = {
-        "suite": {"t2i_n": len(prompts), "resamples": 1000, "hashes": {"t2i": "ab" * 32}},
+        "suite/world-text": {"facts": facts, "items": words, "results": read},
+        "suite": {"seed": 0, "t2i_n": len(prompts), "resamples": 1000, "hashes": {"t2i": "ab" * 32}},
         "shown": SMALL.shown,
         "figures": {name: figure.to_json() for name, figure in figures.items() if figure},
         "models": models,
@@ -140,6 +145,7 @@ def _evaluation(folder: Path) -> None:
         },
     }
     (folder / "results.json").write_text(json.dumps(results))
+    _save(render(prompts[0].scene, 64), folder, [f"{m}/suite/world-text-1" for m in read])
     for k in range(SMALL.shown):
         _save(render(prompts[k].scene, 64), folder, [f"{m}/t2i-{k}" for m in SKILL])
         _save(edits[k].target(64), folder, [f"{m}/edit-{k}" for m in (*chain, "target")])

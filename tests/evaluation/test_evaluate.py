@@ -20,6 +20,7 @@ from qi2.evaluation.models import chain_contenders, contenders
 from qi2.evaluation.report import build_report
 from qi2.evaluation.score import judge_edits, judge_t2i
 from qi2.evaluation.store import Store
+from qi2.evaluation.suite_exam import chosen
 from qi2.evaluation.suites.world import edit_suite, t2i_suite
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
@@ -111,6 +112,36 @@ def test_figures_are_the_same_with_a_cold_a_warm_and_a_half_filled_store(run: Pa
         for name in ("cold", "half", "warm"):
             assert path.read_bytes() == (tmp_path / name / path.relative_to(evaluated[0])).read_bytes()
     assert sum(pictures for _, pictures, _ in store.models()) == drawn
+
+
+def test_the_line_s_last_models_are_evaluated_on_the_suites_that_the_recipe_names(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for stage in ("vae", "standins", "pretrain", "distill"):
+        (tmp_path / "run" / stage).symlink_to(run / stage)
+    config = replace(EVALUATE, prompts_per_kind=1, edit_kinds=[], vae_world=2, suites=["world-text", "world-compositional"], suite_prompts=4)
+    recipe = Recipe(evaluate=config)
+    figures = evaluate(recipe, tmp_path / "run", tmp_path / "out", NullReporter(), tmp_path / "store")
+    names = [name for name in figures if name.startswith("suite/")]
+    assert "suite/world-text/text-protocol/world-checker/score/distill" in names and figures[names[0]].n == 4
+    assert not [name for name in names if name.endswith("/pretrain")]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(results["suite"]["hashes"]) == {"t2i", "edit", "suite/world-text", "suite/world-compositional"}
+    kept = results["suite/world-text"]
+    assert [len(rows) for rows in kept["results"].values()] == [4] and kept["items"][0]["script"] == "Latin"
+    shown = list((tmp_path / "out" / "samples" / "distill" / "suite").glob("world-text-*.png"))
+    assert len(shown) == config.shown
+    again = evaluate(recipe, tmp_path / "run", tmp_path / "again", NullReporter(), tmp_path / "store")
+    assert again == figures
+    assert (tmp_path / "out" / "results.json").read_bytes() == (tmp_path / "again" / "results.json").read_bytes()
+
+
+def test_world_and_all_stand_for_the_suites_that_somebody_can_answer() -> None:
+    world = {suite.name for suite in chosen(replace(EVALUATE, suites=["world"]))}
+    everything = {suite.name for suite in chosen(replace(EVALUATE, suites=["all"]))}
+    assert {"world-text", "world-compositional"} <= world < everything
+    assert "text-long" in everything - world
+    assert not chosen(replace(EVALUATE, suites=["world"]), own_images=True)
+    assert [suite.name for suite in chosen(replace(EVALUATE, suites=["pages"]), own_images=True)] == ["pages"]
 
 
 def test_with_a_warm_store_no_model_is_even_loaded(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

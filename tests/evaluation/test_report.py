@@ -67,6 +67,16 @@ def test_report_shows_every_section_of_a_whole_run(full_run: Path, tmp_path: Pat
         assert word in text, word
 
 
+def test_suites_are_shown_with_intervals_text_by_script_and_what_was_failed(full_run: Path, tmp_path: Path, recipe: FakeRecipe) -> None:
+    text = page(full_run, tmp_path / "report", recipe)
+    suites = text[text.index('<h2 id="suites">') : text.index('<h2 id="editing">')]
+    assert "text-protocol/world-checker" in suites and "Two-letter words" in suites
+    assert "<td>Latin</td><td>1 to 4</td><td>world-text</td>" in suites
+    assert "0.75 <small>[" in suites
+    assert "the word ZI" in suites and "the word TV" not in suites  # what was right is no example of a failure
+    assert suites.count("<img ") == 3
+
+
 def test_report_says_not_run_for_missing_stages_and_invents_no_figure(tmp_path: Path, recipe: FakeRecipe) -> None:
     run = make_run(tmp_path / "run", ("curated", "vae"))
     text = page(run, tmp_path / "report", recipe)

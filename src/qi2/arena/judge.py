@@ -6,7 +6,7 @@ never mix with people's.
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from qi2.core.progress import Progress
 from qi2.core.rng import key
 from qi2.evaluation.scorers.vlm import VLM, quoted
 
+MARGIN = 0.02  # of the checker's scores: less is a tie
 SWAPPED = {LEFT: RIGHT, RIGHT: LEFT, TIE: TIE}
 Score = Callable[[Task, Image.Image, Sequence[Image.Image]], float]
 
@@ -133,7 +134,7 @@ def checker(folder: Path) -> ScoreJudge:
     from qi2.evaluation.suites.world import edit_suite, t2i_suite
 
     facts = json.loads((folder / "results.json").read_text())["suite"]
-    config = EvaluateConfig(**{f.name: facts[f.name] for f in fields(EvaluateConfig)})
+    config = EvaluateConfig(**{f.name: facts[f.name] for f in fields(EvaluateConfig) if f.name in facts})
     items = {f"{suite}-{k}": item for suite, found in ((T2I, t2i_suite(config)), (EDIT, edit_suite(config))) for k, item in enumerate(found)}
     truth = {task.id: items[name] for name, task in numbered(folder).items() if name in items and items[name].prompt == task.prompt}
 
@@ -141,14 +142,17 @@ def checker(folder: Path) -> ScoreJudge:
         if task.id not in truth:
             raise QI2Error(f"no exact truth is known of {task.prompt!r}; judge it with --judge reward, or by people")
         item: Any = truth[task.id]
-        if task.suite == EDIT:
-            found = check_edit(picture, item.edit, sources[0])
-            return float(found["done"]) + float(found["all"]) - float(found["kept_mae"]) / 255
-        right = check(picture, item.scene)
-        whole = float(right.pop("all"))
-        return whole + sum(right.values()) / len(right)
+        return verdict_score(task.suite, check_edit(picture, item.edit, sources[0]) if task.suite == EDIT else check(picture, item.scene))
 
-    return ScoreJudge(score, margin=0.02)
+    return ScoreJudge(score, margin=MARGIN)
+
+
+def verdict_score(suite: str, verdict: Mapping[str, Any]) -> float:
+    """What the checker's verdict on a picture is worth, 0 to 2; see `checker`."""
+    if suite == EDIT:
+        return float(verdict["done"]) + float(verdict["all"]) - float(verdict["kept_mae"]) / 255
+    right = [float(value) for name, value in verdict.items() if name != "all"]
+    return float(verdict["all"]) + sum(right) / len(right)
 
 
 def opened(picture: Picture) -> Image.Image:

@@ -18,6 +18,9 @@ class EvaluateConfig:
     prompts_per_kind: int = 100
     edit_kinds: list[str] = field(default_factory=lambda: ["recolor", "move", "add", "remove", "background", "word", "combine"])
     edits_per_kind: int = 40
+    suites: list[str] = field(default_factory=list)  # names of conf/suites, files, `world` or `all`: drawn by the final models, docs/suites.md
+    suite_prompts: int = 0  # at most so many of a suite, evenly spread; 0: all
+    scorers: dict[str, str] = field(default_factory=dict)  # by protocol, where not a suite's own local one: rapidocr, URL#MODEL, a folder
     vae_world: int = 256  # held-out world images
     vae_photos: int = 64  # crops of held-out photographs
     photo_size: int = 256  # pixels of a photograph's crop

@@ -17,6 +17,7 @@ from qi2.evaluation.models import Contender, chain_contenders, contenders
 from qi2.evaluation.painter import ModelPainter
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.store import opened
+from qi2.evaluation.suite_exam import FINAL, SuiteExam, chosen
 from qi2.evaluation.user_exam import UserExam
 
 
@@ -31,7 +32,7 @@ def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter, store: Path | 
     if not entries:
         raise QI2Error(f"{runs} has no trained model to evaluate; run stage pretrain first")
     enhanced = runs if (runs / ENHANCER / CARD).exists() and not cfg.data.source else None
-    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter, store, enhanced)
+    return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter, store, True, enhanced)
 
 
 def evaluate_models(
@@ -48,18 +49,22 @@ def evaluate_models(
 
 
 def _publish(
-    cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter, store: Path | None, enhanced: Path | None = None
-) -> dict[str, Figure]:
-    """``enhanced``: a run whose prompt enhancer is evaluated too."""
+    cfg: Any, entries: Sequence[Contender], folders: Folders, out: Path, reporter: Reporter, store: Path | None, line: bool = False,
+    enhanced: Path | None = None,
+) -> dict[str, Figure]:  # fmt: skip
+    """``line``: the models of a line, whose last ones are also evaluated on suites; ``enhanced``: a run whose prompt enhancer is evaluated too."""
     with publish(out) as staging, opened(store) as pictures, torch.random.fork_rng(devices=[]):  # building a network draws its first weights
-        samples = Samples(staging, reporter, cfg.evaluate.shown, cfg.evaluate.tracked)
-        exam = (UserExam if cfg.data.source else Exam)(cfg, folders, samples, pictures)
+        samples, own_images = Samples(staging, reporter, cfg.evaluate.shown, cfg.evaluate.tracked), bool(cfg.data.source)
+        exam = (UserExam if own_images else Exam)(cfg, folders, samples, pictures)
+        suites = SuiteExam(cfg.evaluate, chosen(cfg.evaluate, own_images) if line else [], pictures, samples)
         for entry in entries:
             exam.sit(entry)
-        figures = exam.figures() | exam.reconstructions()
+            if entry.name in FINAL:
+                suites.sit(ModelPainter(exam.studio, entry))
+        figures = exam.figures() | exam.reconstructions() | suites.figures()
         drawer = next((entry for entry in entries if entry.name == cfg.enhancer.generator), None)
         if enhanced is not None and drawer is not None and cfg.enhancer.evaluate_prompts:
             figures |= EnhancerExam(cfg, enhanced, ModelPainter(exam.studio, drawer), samples).run()
-        exam.write(staging, figures)
+        exam.write(staging, figures, suites)
         reporter.metrics({name: figure.value for name, figure in figures.items()}, 0)
     return figures

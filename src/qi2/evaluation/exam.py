@@ -16,6 +16,7 @@ from qi2.evaluation.painter import ModelPainter, Studio
 from qi2.evaluation.reconstruct import judge_vae, photo_set, reconstruct, world_set
 from qi2.evaluation.samples import Samples
 from qi2.evaluation.store import Store
+from qi2.evaluation.suite_exam import SuiteExam
 from qi2.evaluation.suites.world import EditItem, Prompt, edit_suite, fingerprint, t2i_suite
 from qi2.models.vae import VAE
 
@@ -96,25 +97,26 @@ class Exam:
         start = self.folders.vae / "start"
         return VAE.load(start) if self.studio.vae.cfg.linear_skip and start.exists() else None
 
-    def write(self, folder: Path, figures: Mapping[str, Figure]) -> None:
+    def write(self, folder: Path, figures: Mapping[str, Figure], suites: SuiteExam) -> None:
         """results.json (everything), metrics.json (flat values) and the grids."""
         self.samples.t2i_grid(self.prompts, self.t2i)
         if self.edits:
             self.samples.edit_sources(self.references, [item.target(self.config.size) for item in self.edits])
             self.samples.edit_grid(self.edits, self.edited)
         results = {
-            "suite": self._suite(),
+            "suite": self._suite(suites.hashes()),
             "shown": self.config.shown,
             "figures": {name: figure.to_json() for name, figure in figures.items()},
             "models": self.models,
             "t2i": {"items": [{"id": i.id, "kind": i.kind, "prompt": i.prompt} for i in self.prompts], "results": self.t2i},
             "edit": {"items": [_edit_facts(item) for item in self.edits], "results": self.edited},
+            **suites.kept(),
         }
         (folder / "results.json").write_text(json.dumps(results, indent=1))
         (folder / "metrics.json").write_text(json.dumps({name: figure.value for name, figure in figures.items()}, indent=1))
 
-    def _suite(self) -> dict[str, Any]:
-        hashes = {"t2i": fingerprint(self.prompts), "edit": fingerprint(self.edits)}
+    def _suite(self, others: Mapping[str, str]) -> dict[str, Any]:
+        hashes = {"t2i": fingerprint(self.prompts), "edit": fingerprint(self.edits), **others}
         return {**asdict(self.config), "t2i_n": len(self.prompts), "edit_n": len(self.edits), "hashes": hashes}
 
 

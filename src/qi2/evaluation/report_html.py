@@ -83,7 +83,7 @@ def missing(what: str, stage: str) -> str:
 def picture(source: Path | Image.Image, caption: str = "", alt: str = "", longest: int = 512) -> str:
     """A figure with an embedded picture; ``caption`` is ready HTML."""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure><img src="{embed(source, longest)}" alt="{escape(alt)}">{below}</figure>'
+    return f'<figure><img loading="lazy" src="{embed(source, longest)}" alt="{escape(alt)}">{below}</figure>'
 
 
 def embed(source: Path | Image.Image, longest: int = 512) -> str:

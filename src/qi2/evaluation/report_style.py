@@ -36,7 +36,7 @@ th{font-weight:600;font-size:12.5px;color:var(--soft);text-align:left;vertical-a
 th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line)}
 td.n,th.n{text-align:right}
 td{white-space:nowrap}
-table.pictures td{white-space:normal}
+table.pictures td,table.wrapped td:first-child{white-space:normal}
 td svg{display:block}
 table.heat th+th{width:88px;text-align:right;padding-right:10px;line-height:1.25}
 table.heat td.v{text-align:right;padding:5px 10px;border-left:2px solid var(--bg)}

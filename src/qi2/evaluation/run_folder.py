@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from qi2.core.errors import QI2Error
@@ -18,8 +19,9 @@ CHAIN = ("pretrain", "continual", "sft", "rlhf", "distill")
 class RunFolder:
     """``runs/<scale>``: one folder per stage, each with metrics.json, curves.csv and a manifest of hashes where it was published."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, links: Mapping[str, str] = MappingProxyType({}), price: float = 0.0) -> None:
+        """``links``: where a tracker shows the run (``line``) and its stages; ``price``: USD per hour of the machine, 0 where it is not known."""
+        self.path, self.links, self.price = Path(path), links, price
 
     def has(self, stage: str) -> bool:
         """Whether the stage has been published."""

@@ -1,6 +1,6 @@
 """Report sections about how the models came to be: curves, time, configuration, and what the figures do not say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -62,15 +62,25 @@ def time_spent(run: RunFolder) -> str:
         f"{100 * share:.0f}% of it overhead (orchestration, imports, evaluation)" if share is not None else "",
     ]
     facts.append(f"peak memory {peak:.1f} GiB" if peak else "")
+    facts.append(f"{total / 3600 * run.price:.2f} USD at {run.price:g} USD an hour" if total and run.price else "")
     by_stage = {name: run.stage_seconds(name) or 0.0 for name in stages}
     body = f"<p>{', '.join(fact for fact in facts if fact)}.</p><h3>By stage</h3>{shares(by_stage)}"
     by_section = _by_section(stages) | ({"flow": run.timing["flow_s"]} if run.timing.get("flow_s") else {})
     if not by_section:
         return body
-    names = list(by_section)
-    rows = [[escape(stage), *(short(parts[n]) if n in parts else "–" for n in names)] for stage, parts in stages.items() if isinstance(parts, Mapping)]
-    fold = f"<details><summary>Seconds of every stage</summary>{table(['stage', *names], rows, right=range(1, len(names) + 1))}</details>"
-    return f"{body}<h3>By use</h3>{shares(by_section)}{fold}"
+    return f"{body}<h3>By use</h3>{shares(by_section)}<details open><summary>Every stage</summary>{_every_stage(run, stages, list(by_section))}</details>"
+
+
+def _every_stage(run: RunFolder, stages: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Seconds by use, minutes in all, what they cost where a price is known, and the tracker's run where there is one."""
+    head, rows = ["stage", "minutes", *(["USD"] if run.price else []), *(f"{name}, s" for name in names), *(["MLflow"] if run.links else [])], []
+    for stage, parts in stages.items():
+        if isinstance(parts, Mapping):
+            whole = sum(parts.values())
+            cost = [f"{whole / 3600 * run.price:.3f}"] if run.price else []
+            link = [f'<a href="{escape(run.links[stage])}">run</a>' if stage in run.links else "–"] if run.links else []
+            rows.append([escape(stage), f"{whole / 60:.1f}", *cost, *(short(parts[n]) if n in parts else "–" for n in names), *link])
+    return table(head, rows, right=range(1, len(head)))
 
 
 def _by_section(stages: Mapping[str, Any]) -> dict[str, float]:

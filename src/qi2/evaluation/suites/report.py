@@ -6,18 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from qi2.core.publish import publish
+from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.suites.run import Result
 
 
 def write(out: Path, results: Sequence[Result], price: float = 0.0) -> str:
     """Publish results.json and metrics.json to ``out`` and return the table; ``price``: USD per hour of this machine."""
     text = table(results, price)
-    metrics = {f"suite/{one.suite.name}/{one.label}/{name}/{one.model}": figure.value for one in results for name, figure in one.figures.items()}
+    metrics = {name: figure.value for one in results for name, figure in figure_names(one).items()}
     with publish(out) as staging:
         (staging / "results.json").write_text(json.dumps({"results": [facts(one, price) for one in results]}, indent=1))
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
         (staging / "table.txt").write_text(text + "\n")
     return text
+
+
+def figure_names(result: Result) -> dict[str, Figure]:
+    """A result's figures as ``suite/SUITE/PROTOCOL/SCORER/FIGURE/MODEL``."""
+    return {f"suite/{result.suite.name}/{result.label}/{name}/{result.model}": figure for name, figure in result.figures.items()}
 
 
 def facts(result: Result, price: float) -> dict[str, Any]:

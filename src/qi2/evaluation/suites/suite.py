@@ -61,6 +61,13 @@ class Suite:
         """What a figure is called: the protocol and who answered, e.g. ``geneval-protocol/world-checker``; never a benchmark's bare name."""
         return f"{self.config.aggregate}-protocol/{scorer}"
 
+    def part(self, most: int) -> "Suite":
+        """At most so many prompts (0: all), evenly spread: another suite, with a hash of its own."""
+        if not most or len(self.rows) <= most:
+            return self
+        rows = tuple(self.rows[i * len(self.rows) // most] for i in range(most))
+        return Suite(self.config, rows, self.path, _hash(self.config, rows))
+
 
 def load_suite(path: Path) -> Suite:
     """Read and check a suite file; raises QI2Error that names the file, and the row and key where it is one."""

@@ -23,6 +23,7 @@ from qi2.data.world.scene import Scene
 from qi2.evaluation.config import EvaluateConfig
 
 SPLIT = "heldout"
+DECIDES = ("seed", "size", "kinds", "prompts_per_kind", "edit_kinds", "edits_per_kind")  # what the prompts are made of
 ATTEMPTS = 20  # draws per wanted scene before a kind counts as exhausted
 
 
@@ -86,7 +87,7 @@ def remade(facts: Mapping[str, Any], where: str) -> tuple[list[T2IItem], list[Ed
     Raises QI2Error where ``where``, the results, are of a user's own images, or where today's code draws other prompts from the same settings.
     """
     try:
-        config = EvaluateConfig(**{item.name: facts[item.name] for item in fields(EvaluateConfig)})
+        config = EvaluateConfig(**{item.name: facts[item.name] for item in fields(EvaluateConfig) if item.name in facts or item.name in DECIDES})
         hashes = facts["hashes"]
     except (KeyError, TypeError) as error:
         raise QI2Error(f"{where} does not say how its suite was drawn ({error!r}); run stage evaluate again") from error
