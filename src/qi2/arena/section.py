@@ -19,7 +19,7 @@ from qi2.evaluation.report_html import missing, table
 from qi2.evaluation.run_folder import RunFolder
 
 ANCHOR, TITLE = "arena", "Arena"
-SPREAD = 50.0  # Elo that a drawing's scale leaves on both sides
+SPREAD = 10.0  # Elo that a drawing's scale leaves on both sides
 TASKS = {"t2i": "text to image", "edit": "editing"}
 INTRO = (
     "<p>Bradley-Terry ratings from blind pairs, on the Elo scale with mean 1000; 95% intervals over prompts. A rank is 1 + the number of those that are better "
@@ -67,7 +67,7 @@ def _checked(results: Mapping[str, Any]) -> str:
             for one, other in itertools.combinations(scores, 2)
             for item, a, b in zip(results[suite]["items"], scores[one], scores[other], strict=True)
         ]
-        made += [_board(TASKS[suite], rate(compared))] if compared else []
+        made += [_board(TASKS[suite], rate(compared), "pairs")] if compared else []
     return f'<h3>Exact checker, in place of people</h3><p class="note">{CHECKED}</p>{"".join(made)}' if made else ""
 
 
@@ -75,7 +75,7 @@ def _won(a: float, b: float) -> float:
     return 0.5 if abs(a - b) <= MARGIN else float(a > b)
 
 
-def _board(name: str, ratings: Ratings) -> str:
+def _board(name: str, ratings: Ratings, counted: str = "votes") -> str:
     """Best first, with intervals drawn on one scale."""
     ends = [end for row in ratings.rows for end in (row.low, row.high, row.elo) if abs(end) != float("inf")]
     low, high = min(ends) - SPREAD, max(ends) + SPREAD
@@ -86,6 +86,6 @@ def _board(name: str, ratings: Ratings) -> str:
         rows.append([str(row.rank), escape(LABELS.get(row.entrant, row.entrant)), f"{row.elo:.0f} {interval}", drawn, f"{row.score:.2f}", str(row.votes)])
     notes = [] if ratings.connected else ["Some have not met, not even through others: ratings across such groups say nothing yet."]
     notes += [f"Fewer than {FEW_PROMPTS} prompts: the intervals are rough."] if ratings.prompts < FEW_PROMPTS else []
-    head = ["rank", "model", "Elo", f"{low:.0f} … {high:.0f}", "mean score", "votes"]
-    title = f"<h3>{escape(name)}: {ratings.votes} votes on {ratings.prompts} prompts</h3>"
+    head = ["rank", "model", "Elo", f"{low:.0f} … {high:.0f}", "mean score", counted]
+    title = f"<h3>{escape(name)}: {ratings.votes} {counted} on {ratings.prompts} prompts</h3>"
     return title + table(head, rows, right=(0, 4, 5)) + "".join(f"<p>{note}</p>" for note in notes)

@@ -68,7 +68,8 @@ def time_spent(run: RunFolder) -> str:
     by_section = _by_section(stages) | ({"flow": run.timing["flow_s"]} if run.timing.get("flow_s") else {})
     if not by_section:
         return body
-    return f"{body}<h3>By use</h3>{shares(by_section)}<details open><summary>Every stage</summary>{_every_stage(run, stages, list(by_section))}</details>"
+    every = _every_stage(run, stages, [name for name in by_section if name != "flow"])
+    return f"{body}<h3>By use</h3>{shares(by_section)}<details open><summary>Every stage</summary>{every}</details>"
 
 
 def _every_stage(run: RunFolder, stages: Mapping[str, Any], names: Sequence[str]) -> str:
