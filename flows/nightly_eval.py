@@ -1,19 +1,22 @@
 """Every night: champion and challenger on that night's subset of held-out prompts, against earlier nights."""
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
-from flows import steps
+from flows import slots, steps
 from flows.deploy import REGRESSION
 from flows.line import Scale
-from tasks import nightly, tracking
+from tasks import nightly, settings, tracking
 
 
 @flow(name="nightly-eval", flow_run_name="nightly-eval-{scale}")
@@ -22,12 +25,25 @@ def nightly_eval(scale: Scale = "tiny") -> dict[str, Any]:
 
     Works in a folder of its own: neither dvc.lock nor the results of the line are touched.
     """
-    result = evaluate_registered(scale)
+    with _turn(scale):
+        result = evaluate_registered(scale)
     if result["models"]:
         say_what_changed(scale, result)
     else:
         get_run_logger().info("the registry has no champion and no challenger of scale %s; nothing to evaluate", scale)
     return result
+
+
+@contextmanager
+def _turn(scale: str) -> Iterator[None]:
+    """The slot of the scale, so that no run replaces the data meanwhile or computes beside it; after QI2_NIGHTLY_WAIT_S it goes on without."""
+    with ExitStack() as held:
+        try:
+            slot, wait = slots.of_scale(scale), settings.nightly_wait_s()
+            held.enter_context(concurrency(slot, timeout_seconds=wait, lease_duration=slots.LEASE_S, raise_on_lease_renewal_failure=False))
+        except TimeoutError:
+            get_run_logger().warning("another run of scale %s has not ended in %g s; this night goes on beside it", scale, wait)
+        yield
 
 
 @task(retries=1, retry_delay_seconds=30, cache_policy=NO_CACHE)

@@ -136,7 +136,7 @@ def _by_category(rule: Mapping[str, Any], kinds: list[str], ours: list[float], t
 
 
 def _verdicts(results: Mapping[str, Any], suite: str, model: str, verdict: str) -> list[float]:
-    return [float(row[verdict]) for row in results[suite]["results"].get(model, [])]
+    return [float(row[verdict]) for row in results.get(suite, {}).get("results", {}).get(model, [])]
 
 
 def budget_checks(policy: Policy, measured: Mapping[str, float]) -> list[Check]:

@@ -60,6 +60,11 @@ def retry_s() -> float:
     return float(os.environ.get("QI2_RETRY_S", "10"))
 
 
+def nightly_wait_s() -> float:
+    """How long a night waits for a run of its scale to end: QI2_NIGHTLY_WAIT_S, else an hour."""
+    return float(os.environ.get("QI2_NIGHTLY_WAIT_S", "3600"))
+
+
 def runs_folder(scale: str) -> Path:
     """Results of one scale, relative to the project root."""
     return Path("runs") / scale

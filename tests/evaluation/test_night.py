@@ -1,6 +1,6 @@
 """How a night is put together: subsets, budget, comparisons, new failures."""
 
-from qi2.evaluation.night import NightlyConfig, Sitting, affordable, compare, new_failures, shares, sitting, subset_seed, verdict
+from qi2.evaluation.night import NightlyConfig, Sitting, affordable, compare, cost, new_failures, shares, sitting, steady, subset_seed, verdict
 
 
 def _sat(right: list[int], version: str = "1") -> Sitting:
@@ -20,6 +20,17 @@ def test_as_many_prompts_as_the_slowest_night_would_have_done_in_time() -> None:
     assert affordable(config, [(20, 20.0), (20, 40.0)], 2) == 20  # 2 s per prompt of each kind, 80 s, two models
     assert affordable(config, [(20, 4000.0)], 2) == 5
     assert affordable(config, [(20, 0.2)], 1) == 200
+
+
+def test_a_subset_keeps_its_prompts_while_they_fit_so_that_their_pictures_are_there_already() -> None:
+    assert [steady(20, affordable) for affordable in (20, 39)] == [20, 20]
+    assert [steady(20, affordable) for affordable in (12, 40)] == [12, 40]
+    assert steady(None, 30) == 30
+
+
+def test_pictures_that_were_there_already_count_as_if_they_were_drawn_in_the_night() -> None:
+    assert cost(3.0, {"models": {"distill": {"seconds": 20.0, "edit_seconds": 5.0}}}) == 25.0
+    assert cost(30.0, {"models": {"distill": {"seconds": 20.0}}}) == 30.0
 
 
 def test_verdicts_of_an_evaluation_become_shares_by_category() -> None:

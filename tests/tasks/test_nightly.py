@@ -45,6 +45,7 @@ def test_the_same_subset_comes_again_with_the_same_verdicts(project: Path) -> No
     again = _night(project, 12)
     assert {row["against"] for row in again["rows"]} == {"same prompts before", "1 nights"}
     assert all(row["before"] == row["now"] for row in again["rows"] if row["against"] == "same prompts before")
+    assert "0 pictures were drawn, all others had been before" in Path(again["page"]).read_text()  # the same model on the same prompts
     assert not again["alert"]
 
 
