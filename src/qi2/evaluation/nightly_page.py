@@ -76,12 +76,12 @@ def _changes(changes: Sequence[Change]) -> str:
 def _failures(failures: Sequence[Failure]) -> str:
     if not failures:
         return "<p>Nothing that was right on these prompts before is wrong now.</p>"
-    rows = [[escape(f.alias), escape(f.prompt), _shown(f.before, "before"), _shown(f.now, "now")] for f in failures]
-    return table(["model", "prompt", "before", "now"], rows)
+    rows = [[f"“{escape(f.prompt)}”<br><small>{escape(f.alias)}</small>", _shown(f.before, "before"), _shown(f.now, "now")] for f in failures]
+    return table(["prompt", "before", "now"], rows, "pictures").replace("<tr><td>", '<tr><td class="prompt">')
 
 
 def _shown(path: Path, alt: str) -> str:
-    return f'<img loading="lazy" width="128" style="image-rendering:pixelated" src="{embed(path, 256)}" alt="{alt}">'
+    return f'<img loading="lazy" width="112" style="image-rendering:pixelated" src="{embed(path, 256)}" alt="{alt}">'
 
 
 def _trends(trends: Mapping[str, Mapping[str, Points]]) -> str:

@@ -79,5 +79,13 @@ pre{
   font:12px/1.5 ui-monospace,Menlo,Consolas,monospace;background:var(--card);border:1px solid var(--line);border-radius:9px;
   padding:13px 15px;overflow:auto;max-height:480px}
 footer{max-width:1120px;margin:60px auto 40px;padding:14px 28px 0;color:var(--soft);font-size:13px}
+@media(max-width:600px){
+  main,header,nav>div{padding-left:14px;padding-right:14px}
+  nav>div{flex-wrap:nowrap;overflow-x:auto}
+  .cards{grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}
+  td:first-child{white-space:normal}
+  td.prompt{width:112px;max-width:112px;padding-right:8px!important}
+  figure img{width:88px;height:88px}
+  figcaption{max-width:88px}}
 @media print{nav{display:none}details{display:none}}
 """
