@@ -259,7 +259,7 @@ def test_wrong_words_say_what_to_write(run: Path, capsys: pytest.CaptureFixture[
     for words, message in (
         ([str(run)], "say on which suite"),
         ([str(run), "other", "--suite", "x"], "one model at a time"),
-        (["import", "geneval"], "write qi2 evaluate import geneval|dpg|longtext PATH"),
+        (["import", "geneval"], "write qi2 evaluate import geneval|dpg|longtext|identity PATH"),
         ([str(run), "--suite", "world-text", "--scorer", "reader=x"], "is not PROTOCOL=SCORER"),
         ([str(run), "--suite", "world-tex"], "did you mean world-text"),
     ):

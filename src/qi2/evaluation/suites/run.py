@@ -13,7 +13,6 @@ from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
-from qi2.core.publish import file_sha256
 from qi2.core.rng import key
 from qi2.evaluation.aggregate.base import Answer, Numbers, Table
 from qi2.evaluation.aggregate.intervals import figures
@@ -94,7 +93,7 @@ def evaluate_suite(painter: Painter, suite: Suite, scorer: Scorer, store: Store,
         raise QI2Error(f"{scorer.name} gave no answer that could be understood on suite {suite.name}; look at one reply, or name another model")
     aggregator = AGGREGATORS[suite.config.aggregate]
     table = Table.of([row.category for row in answered], [numbers[row.id] for row in answered])
-    found = figures(table, lambda one: aggregator.combine(one, suite.config.options), seed, resamples)
+    found = figures(table, lambda one: aggregator.combine(one, suite.config.options), seed, resamples, aggregator.scale)
     items = _items(suite, jobs, drawn.pictures, numbers)
     return Result(painter.name, painter.facts, suite, scorer.name, scorer.identity, found, items, drawn, asked, given.count(None), time.monotonic() - started)
 
@@ -103,7 +102,7 @@ def plan(painter: Painter, suite: Suite, seed: int) -> list[Job]:
     """Every picture of a suite, prompt by prompt."""
     size, jobs = suite.config.size or painter.size, []
     for row in suite.rows:
-        facts = {**painter.facts, "prompt": row.prompt, "references": [file_sha256(path) for path in row.references], "size": size}
+        facts = {**painter.facts, "prompt": row.prompt, "references": [reference.hash(size) for reference in row.references], "size": size}
         for number in range(suite.config.images):
             noise = key(seed, f"evaluate/suites/{row.prompt}", number)
             jobs.append(Job(row, noise, {**facts, "noise": noise}))
@@ -117,8 +116,9 @@ def draw(painter: Painter, jobs: Sequence[Job], store: Store) -> Drawn:
     with Progress(f"draw {painter.name}", len(missing), "picture", quiet=not missing) as progress:
         for start in range(0, len(missing), painter.batch):
             part, started = missing[start : start + painter.batch], time.monotonic()
-            references = [[Image.open(path) for path in job.row.references] for job in part]
-            pictures = painter.draw([job.row.prompt for job in part], references, [job.seed for job in part], int(part[0].facts["size"]))
+            size = int(part[0].facts["size"])
+            references = [[reference.open(size) for reference in job.row.references] for job in part]
+            pictures = painter.draw([job.row.prompt for job in part], references, [job.seed for job in part], size)
             took = time.monotonic() - started
             found |= dict(zip((job.key for job in part), store.add(painter.name, [job.facts for job in part], pictures, took), strict=True))
             seconds += time.monotonic() - started
