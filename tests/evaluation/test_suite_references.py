@@ -10,9 +10,11 @@ from PIL import Image
 from qi2.core.errors import QI2Error
 from qi2.data.world.render import render
 from qi2.data.world.scene import Object, Scene
+from qi2.evaluation.grids import GAP
 from qi2.evaluation.store import Store
 from qi2.evaluation.suites.references.base import DrawnReference, FileReference
 from qi2.evaluation.suites.run import evaluate_suite, plan
+from qi2.evaluation.suites.sheet import SIDE, sheet
 from qi2.evaluation.suites.suite import Suite, load_suite
 
 SCENE = Scene("one", objects=(Object("star", "red", 0, 1),))
@@ -105,9 +107,11 @@ def test_painter_and_judge_get_the_drawn_references_and_their_pixels_are_in_the_
             return [{"scores": {"semantics": 0, "quality": 10 * same}}]
 
     one = suite(tmp_path, "{world: {kind: one, objects: [{shape: star, color: red, row: 0, col: 1}]}}")
-    result = evaluate_suite(Copies(), one, Judge(), Store(tmp_path / "store"), resamples=10)
+    store = Store(tmp_path / "store")
+    result = evaluate_suite(Copies(), one, Judge(), store, resamples=10)
     assert [image.size for image in got[0]] == [(48, 48)]
     assert result.figures["quality"].value == 10
+    assert sheet([result, result], store).width == sheet([result], store).width + SIDE + GAP
     other = suite(tmp_path, "{world: {kind: one, objects: [{shape: star, color: cyan, row: 0, col: 1}]}}")
     assert plan(Copies(), one, 0)[0].key != plan(Copies(), other, 0)[0].key
     assert plan(Copies(), one, 0)[0].facts["references"] == [DrawnReference("world", SCENE.to_dict()).hash(48)]

@@ -40,7 +40,7 @@ def _models(args: argparse.Namespace, folder: Path) -> None:
     for stage in args.stage or [""]:
         painter = PipelinePainter(folder, stage, store, args.batch, args.device, args.dtype, args.lora, args.steps, args.guidance)
         results += [evaluate_suite(painter, suite, scorer, store, args.seed, args.resamples) for suite, scorer in zip(suites, scorers, strict=True)]
-    print(write(args.out, results, args.price))
+    print(write(args.out, results, args.price, store))
     print(f"\n{args.out}")
 
 
@@ -110,7 +110,9 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     )
     parser.add_argument("--stage", nargs="*", default=[], help="which models of the folder; the last of the line by default")
     parser.add_argument("--store", type=Path, default=STORE, help="where pictures and answers are kept and found again")
-    parser.add_argument("--out", type=Path, default=Path("suites"), help="folder for results.json, metrics.json and table.txt; of import, for the suite")
+    parser.add_argument(
+        "--out", type=Path, default=Path("suites"), help="folder for results.json, metrics.json, table.txt and sheets; of import, for the suite"
+    )
     parser.add_argument("--batch", type=_count, default=16, help="pictures that are drawn together and then kept")
     parser.add_argument("--steps", type=_count)
     parser.add_argument("--guidance", type=float)

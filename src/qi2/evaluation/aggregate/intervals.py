@@ -43,7 +43,7 @@ def _count(table: Table, name: str, n: int) -> int:
 
 def _figure(value: float, draws: NDArray[np.float64], n: int, scale: tuple[float, float]) -> Figure:
     known = draws[~np.isnan(draws)]
-    if value in scale and np.all(known == value):
+    if np.isclose(value, scale).any() and np.allclose(known, value):  # their weights round
         least, span = scale[0], scale[1] - scale[0]
         share = proportion((value - least) / span, n)
         return Figure(value, least + span * share.low, least + span * share.high, n)
