@@ -10,7 +10,7 @@ from qi2.core.errors import QI2Error
 from qi2.data.world.render import render
 from qi2.data.world.scene import Object, Scene, Word
 from qi2.evaluation.aggregate.registry import AGGREGATORS, CRITERIA
-from qi2.evaluation.scorers.local import ClipSimilarity, LocalVLM
+from qi2.evaluation.scorers.local import ClipSimilarity, LocalVLM, name_of
 from qi2.evaluation.scorers.rapidocr import RapidReader, reading_order
 from qi2.evaluation.scorers.registry import open_scorer
 from qi2.evaluation.scorers.served import ServedVLM
@@ -199,3 +199,12 @@ def test_a_suite_gets_the_scorer_that_is_named(models: Path, tmp_path: Path) -> 
         open_scorer(near, "world")
     with pytest.raises(QI2Error, match="row 1 is no edit of the world"):
         open_scorer(judged, "world")
+
+
+def test_a_model_that_a_run_trained_itself_is_named_as_a_stand_in(tmp_path: Path) -> None:
+    own, real = tmp_path / "standins" / "clip", tmp_path / "standins" / "vlm"
+    own.mkdir(parents=True)
+    real.mkdir()
+    (real / "pretrained.json").write_text('{"path": "org/Qwen3-VL-8B"}')
+    assert [name_of(str(path)) for path in (own, real, tmp_path)] == ["standin-clip", "Qwen3-VL-8B", tmp_path.name]
+    assert name_of("org/siglip") == "siglip"
