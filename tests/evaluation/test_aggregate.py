@@ -178,6 +178,13 @@ class TestJudged:
         assert numbers["score"] == 4
         assert combined("imgedit", ["add", "remove"], [[numbers], [{**numbers, "score": 2.0}]])["score"] == 3
 
+    def test_dreambench_is_mean_preservation_times_mean_following(self) -> None:
+        copy = measured("dreambench", {"scores": {"preservation": 4, "following": 0}}, row("scene"))
+        half = measured("dreambench", {"scores": {"preservation": 2, "following": 4}}, row("style"))
+        assert (copy, half) == ({"score": 0.0, "preservation": 1.0, "following": 0.0}, {"score": 0.5, "preservation": 0.5, "following": 1.0})
+        result = combined("dreambench", ["scene", "style"], [[copy], [half]])
+        assert result == {"score": 0.375, "preservation": 0.75, "following": 0.5, "by_category/scene": 0.0, "by_category/style": 0.5}
+
     def test_wise_weights_culture_as_published(self) -> None:
         domains = ["cultural", "time", "space", "biology", "physics", "chemistry"]
         lines = [[{"score": float(i == 0)}] for i in range(6)]

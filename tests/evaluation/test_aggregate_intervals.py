@@ -48,6 +48,14 @@ def test_all_right_is_not_certain() -> None:
     assert found["by_category/a"].n == 10
 
 
+def test_none_right_is_not_certain_either_on_the_formulas_own_scale() -> None:
+    none, all_right = (Table.of(["a"] * 10, [[{"score": value}]] * 10) for value in (0.0, 5.0))
+    nothing, everything = figures(none, macro, 0, 100, (0.0, 10.0))["score"], figures(all_right, macro, 0, 100, (1.0, 5.0))["score"]
+    assert (nothing.low, nothing.high) == (0.0, pytest.approx(2.775, abs=0.01))  # ten times 1 - 0.722
+    assert (everything.low, everything.high) == (pytest.approx(1 + 4 * 0.722, abs=0.01), 5.0)
+    assert (AGGREGATORS["gedit"].scale, AGGREGATORS["imgedit"].scale, AGGREGATORS["text"].scale) == ((0, 10), (1, 5), (0, 1))
+
+
 def test_the_same_table_gives_the_same_interval_and_a_new_category_moves_no_other() -> None:
     rng = np.random.default_rng(2)
     one = Table.of(["a"] * 12, [[{"score": float(x)}] for x in rng.random(12)])

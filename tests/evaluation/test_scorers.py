@@ -10,12 +10,13 @@ from qi2.core.errors import QI2Error
 from qi2.data.world.render import render
 from qi2.data.world.scene import Object, Scene, Word
 from qi2.evaluation.aggregate.registry import AGGREGATORS, CRITERIA
-from qi2.evaluation.scorers.local import ClipSimilarity, LocalVLM
+from qi2.evaluation.scorers.local import ClipSimilarity, LocalVLM, name_of
 from qi2.evaluation.scorers.rapidocr import RapidReader, reading_order
 from qi2.evaluation.scorers.registry import open_scorer
 from qi2.evaluation.scorers.served import ServedVLM
 from qi2.evaluation.scorers.vlm import VLMScorer, parse_objects, parse_scores
 from qi2.evaluation.scorers.world import WorldDetector, WorldReader
+from qi2.evaluation.suites.references.base import FileReference
 from qi2.evaluation.suites.row import Row
 from qi2.evaluation.suites.suite import Suite, load_suite
 from qi2.standins.clip import build_clip, clip_tokenizer, save_clip
@@ -28,7 +29,7 @@ PICTURE = Image.new("RGB", (64, 32), "teal")
 
 
 def row(prompt: str = "a prompt", references: tuple[Path, ...] = (), **truth: Any) -> Row:
-    return Row("1", prompt, "position", references, truth)
+    return Row("1", prompt, "position", tuple(map(FileReference, references)), truth)
 
 
 def served(server: VLMServer, **settings: Any) -> ServedVLM:
@@ -194,5 +195,16 @@ def test_a_suite_gets_the_scorer_that_is_named(models: Path, tmp_path: Path) -> 
     assert answer is not None and answer["similarities"] == [pytest.approx(1, abs=1e-5)]
     assert open_scorer(judged, str(models / "vlm")).name == "vlm"
     assert open_scorer(suite("ocr", "text", "text: cup"), "world").name == "world-checker"
-    with pytest.raises(QI2Error, match="world does not speak the protocol judge"):
+    with pytest.raises(QI2Error, match="world does not speak the protocol similarity"):
+        open_scorer(near, "world")
+    with pytest.raises(QI2Error, match="row 1 is no edit of the world"):
         open_scorer(judged, "world")
+
+
+def test_a_model_that_a_run_trained_itself_is_named_as_a_stand_in(tmp_path: Path) -> None:
+    own, real = tmp_path / "standins" / "clip", tmp_path / "standins" / "vlm"
+    own.mkdir(parents=True)
+    real.mkdir()
+    (real / "pretrained.json").write_text('{"path": "org/Qwen3-VL-8B"}')
+    assert [name_of(str(path)) for path in (own, real, tmp_path)] == ["standin-clip", "Qwen3-VL-8B", tmp_path.name]
+    assert name_of("org/siglip") == "siglip"

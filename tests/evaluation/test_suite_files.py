@@ -63,7 +63,7 @@ def test_a_clause_of_another_form_is_named_with_its_row(tmp_path: Path, include:
     ("text", "message"),
     [
         (ONE.replace("scorer", "scoer"), r"signs\.yaml.*unknown key scoer; did you mean scorer"),
-        (ONE.replace("aggregate: text", "aggregate: txt"), r"signs\.yaml: aggregate is 'txt'; choose dpg, gedit"),
+        (ONE.replace("aggregate: text", "aggregate: txt"), r"signs\.yaml: aggregate is 'txt'; choose dpg, dreambench, gedit"),
         (ONE.replace("scorer: ocr", "scorer: vqa"), r"aggregate text reads ocr; write scorer: ocr"),
         (ONE.replace("text: OPEN", "txt: OPEN"), r"signs\.yaml, row 1: there is no text"),
         (ONE.replace("text: [EXIT]", "text: 12"), r"row 2: text is 12"),

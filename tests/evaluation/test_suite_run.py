@@ -237,6 +237,7 @@ def test_the_command_evaluates_stages_on_suites_and_says_what_it_took(run: Path,
     first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second"))
     assert first == second
     assert "suite/shapes/geneval-protocol/world-checker/score/distill" in first
+    assert Image.open(tmp_path / "first" / "sheets" / "shapes.png").size[0] > 2 * 112
     results = json.loads((tmp_path / "first" / "results.json").read_text())["results"]
     assert [one["model"] for one in results] == ["sft", "distill"]
     assert results[0]["setting"]["schedule"]["steps"] == 2 and results[0]["scorer"] == WorldDetector.identity
@@ -281,7 +282,7 @@ def test_wrong_words_say_what_to_write(run: Path, capsys: pytest.CaptureFixture[
     for words, message in (
         ([str(run)], "say on which suite"),
         ([str(run), "other", "--suite", "x"], "one model at a time"),
-        (["import", "geneval"], "write qi2 evaluate import geneval|dpg|longtext PATH"),
+        (["import", "geneval"], "write qi2 evaluate import geneval|dpg|longtext|identity PATH"),
         ([str(run), "--suite", "world-text", "--scorer", "reader=x"], "is not PROTOCOL=SCORER"),
         ([str(run), "--suite", "world-tex"], "did you mean world-text"),
     ):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from qi2.data.world.edits import Edit
 from qi2.data.world.render import render
 from qi2.data.world.scene import Scene
 from qi2.evaluation.scorers.world import WorldReader
+from qi2.evaluation.scorers.world_judge import WorldJudge
 from qi2.evaluation.store import Store
+from qi2.evaluation.suites.registry import find_suite
 from qi2.evaluation.suites.report import write
 from qi2.evaluation.suites.run import evaluate_suite
 from qi2.evaluation.suites.suite import load_suite
@@ -123,3 +126,23 @@ def test_pictures_of_a_suite_that_scored_low_become_signals(tmp_path: Path) -> N
     (first, *_) = found
     assert first.heldout and first.kind == "word" and first.verdict["numbers"]["score"] < 0.5 and first.provenance["setting"]["weights"] == "cd" * 32
     assert store.picture(first.picture).size == (64, 64) and suite_failures(tmp_path / "out", store, pictures) == found
+
+
+class Copies:
+    """Gives back what it should have edited."""
+
+    name, facts, size, batch = "copies", {"weights": "ef" * 32}, 64, 8
+
+    def draw(self, prompts: list[str], references: list[list[Image.Image]], seeds: list[int], size: int) -> list[Image.Image]:
+        return [group[0] for group in references]
+
+
+def test_an_edit_that_did_nothing_becomes_a_signal_with_the_references_that_its_suite_draws(tmp_path: Path) -> None:
+    shipped = find_suite("world-identity")
+    suite = replace(shipped, rows=shipped.rows[:3])
+    pictures, store = Store(tmp_path / "drawn"), SignalStore(tmp_path / "signals")
+    write(tmp_path / "out", [evaluate_suite(Copies(), suite, WorldJudge(suite), pictures)])
+    found = suite_failures(tmp_path / "out", store, pictures, {"world-identity": suite})
+    assert len(found) == 6 and {signal.task for signal in found} == {"ti2i"}
+    for signal, row in zip(found[::2], suite.rows, strict=True):
+        assert [store.picture(name).tobytes() for name in signal.references] == [one.open(64).tobytes() for one in row.references]

@@ -38,7 +38,7 @@ def _models(args: argparse.Namespace, folder: Path) -> None:
     for stage in args.stage or [""]:
         painter = open_painter(folder, stage, store, args.batch, args.device, args.dtype, args.lora, args.steps, args.guidance)
         results += [evaluate_suite(painter, suite, scorer, store, args.seed, args.resamples) for suite, scorer in zip(suites, scorers, strict=True)]
-    print(write(args.out, results, args.price))
+    print(write(args.out, results, args.price, store))
     print(f"\n{args.out}")
 
 
@@ -52,20 +52,25 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _import(args: argparse.Namespace, rest: Sequence[str]) -> None:
+    from qi2.evaluation.suites.own import identity_suites
     from qi2.evaluation.suites.public import import_suite
 
-    suite = import_suite(rest[0], Path(rest[1]), args.out)
-    print(f"{suite.path}: {len(suite.rows)} prompts, {suite.config.licence}; evaluate with --suite {suite.path}")
+    kind, path = rest[0], Path(rest[1])
+    for suite in identity_suites(path, args.out) if kind == "identity" else [import_suite(kind, path, args.out)]:
+        print(f"{suite.path}: {len(suite.rows)} prompts, {suite.config.licence}; evaluate with --suite {suite.path}")
 
 
 def _suites(args: argparse.Namespace, rest: Sequence[str]) -> None:
     from qi2.evaluation.suites.registry import suite_files
     from qi2.evaluation.suites.suite import load_suite
 
-    for name, path in suite_files(args.folders).items():
-        suite = load_suite(path)
-        config = suite.config
-        print(f"{name:<22} {len(suite.rows):>5} prompts x {config.images}  {config.scorer:<10} {config.aggregate:<10} {suite.hash[:12]}  {config.about}")
+    suites = [load_suite(path) for path in suite_files(args.folders).values()]
+    width = max((len(suite.name) for suite in suites), default=0)
+    print(f"{'suite':<{width}}  pictures  task  {'asks':<10} {'of':<8}  {'formula':<10}  {'version':<12}  about")
+    for suite in sorted(suites, key=lambda suite: suite.name):
+        config, who = suite.config, suite.config.local or "--scorer"
+        counts, protocol = f"{len(suite.rows):>4} x {config.images}  {config.task:<4}", f"{config.scorer:<10} {who:<8}  {config.aggregate:<10}"
+        print(f"{suite.name:<{width}}  {counts}  {protocol}  {suite.hash[:12]}  {config.about}")
 
 
 def _store(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -84,7 +89,7 @@ def _store(args: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 WORDS: dict[str, tuple[Callable[[argparse.Namespace, Sequence[str]], None], str]] = {
-    "import": (_import, "import geneval|dpg|longtext PATH"),
+    "import": (_import, "import geneval|dpg|longtext|identity PATH"),
     "suites": (_suites, "suites"),
     "store": (_store, "store"),
 }
@@ -93,7 +98,12 @@ WORDS: dict[str, tuple[Callable[[argparse.Namespace, Sequence[str]], None], str]
 def add_commands(commands: "argparse._SubParsersAction") -> None:
     """The parser of this file's command."""
     parser = commands.add_parser("evaluate", help="a model on suites of prompts; import public prompts; list suites and stored pictures")
-    parser.add_argument("what", nargs="+", metavar="MODEL", help="runs/SCALE or a bundle; or import KIND PATH (geneval, dpg, longtext), suites, store")
+    parser.add_argument(
+        "what",
+        nargs="+",
+        metavar="MODEL",
+        help="runs/SCALE or a bundle; or import KIND PATH (geneval, dpg, longtext; identity: a folder of portraits), suites, store",
+    )
     parser.add_argument("--suite", nargs="+", default=[], help="names of conf/suites, or files")
     parser.add_argument("--folders", nargs="*", type=Path, default=[], help="more folders of suites")
     parser.add_argument(
@@ -102,7 +112,9 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     parser.add_argument("--stage", nargs="*", default=[], help="which models of the folder; the last of the line by default")
     parser.add_argument("--store", type=Path, help="where pictures and answers are kept and found again")
     parser.add_argument("--prune", type=float, metavar="GIB", help="of store: remove what was not asked for longest until so much is left, and unused files")
-    parser.add_argument("--out", type=Path, default=Path("suites"), help="folder for results.json, metrics.json and table.txt; of import, for the suite")
+    parser.add_argument(
+        "--out", type=Path, default=Path("suites"), help="folder for results.json, metrics.json, table.txt and sheets; of import, for the suite"
+    )
     parser.add_argument("--batch", type=_count, default=16, help="pictures that are drawn together and then kept")
     parser.add_argument("--steps", type=_count)
     parser.add_argument("--guidance", type=float)

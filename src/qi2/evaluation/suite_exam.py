@@ -1,7 +1,7 @@
 """Suites as a part of the line's evaluation: its final models on the suites that the configuration names.
 
 A suite's prompts, verdicts and worst pictures are kept as those of the exam are, under ``suite/NAME``: the promotion policy, the model card and the report
-read them alike. A row's verdict is its ``score``, by the suite's formula for it alone, and ``all``: whether that is whole, where it is a share.
+read them alike. A row's verdict is its ``score``, by the suite's formula for it alone, and ``all``: whether that is the most there is.
 """
 
 import unicodedata
@@ -27,7 +27,7 @@ from qi2.evaluation.suites.run import Result, evaluate_suite
 from qi2.evaluation.suites.suite import Suite
 
 FINAL = ("sft", "rlhf", "distill")
-JUDGE, READER = "judge", "ocr"  # the protocols whose scores are no shares, and of read text
+READER = "ocr"  # the protocol of suites of text
 WORLD, ALL = "world", "all"  # names of evaluate.suites that stand for several
 
 
@@ -112,9 +112,7 @@ def _text_facts(suite: Suite, row: Row) -> dict[str, Any]:
 def _verdict(result: Result, item: Mapping[str, Any]) -> dict[str, Any]:
     """Nothing where nobody could answer."""
     score = _score(result, item)
-    if score is None:
-        return {}
-    return {"score": score} | ({} if result.suite.config.scorer == JUDGE else {"all": score >= 1})
+    return {} if score is None else {"score": score, "all": score >= AGGREGATORS[result.suite.config.aggregate].scale[1]}
 
 
 def _score(result: Result, item: Mapping[str, Any]) -> float | None:

@@ -81,6 +81,7 @@ class Aggregator:
     measure: Callable[[Answer, Row, Options], Numbers]
     combine: Callable[[Table, Options], Numbers]
     check: Callable[[Row], str] = no_check
+    scale: tuple[float, float] = (0.0, 1.0)  # least and most of its figures
 
 
 def overall(table: Table, options: Options) -> Numbers:

@@ -23,4 +23,4 @@ def _least(value: Any) -> float:
     return float(min(value)) if isinstance(value, list) else float(value)
 
 
-AGGREGATOR = Aggregator("gedit", "judge", (), measure, per_category)
+AGGREGATOR = Aggregator("gedit", "judge", (), measure, per_category, scale=(0.0, 10.0))

@@ -16,4 +16,4 @@ def measure(answer: Answer, row: Row, options: Options) -> Numbers:
     return {"score": sum(parts.values()) / len(parts)} | parts
 
 
-AGGREGATOR = Aggregator("imgedit", "judge", (), measure, per_category)
+AGGREGATOR = Aggregator("imgedit", "judge", (), measure, per_category, scale=(1.0, 5.0))

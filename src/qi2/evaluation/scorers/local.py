@@ -23,7 +23,7 @@ class LocalVLM:
 
     def __init__(self, path: str, device: str = "cpu") -> None:
         self.encoder = ConditionEncoder.load(path, device)
-        self.name, self.identity = Path(path).name, f"local {identity_of(path)}"
+        self.name, self.identity = name_of(path), f"local {identity_of(path)}"
 
     def ask(self, text: str, images: Sequence[Image.Image]) -> str:
         """The likeliest reply to a text with images before it."""
@@ -36,14 +36,20 @@ class ClipSimilarity:
 
     def __init__(self, path: str, device: str = "cpu") -> None:
         self.clip = ClipScorer(ModelPaths("", model_source(path), ""), device)
-        self.name, self.identity = Path(path).name, f"similarity {identity_of(path)}"
+        self.name, self.identity = name_of(path), f"similarity {identity_of(path)}"
 
     def answer(self, pictures: Sequence[Image.Image], row: Row) -> list[Answer | None]:
         """A cosine for every reference of the row."""
-        images = [flatten_alpha(Image.open(path)) for path in row.references]
+        images = [flatten_alpha(reference.open(max(pictures[0].size))) for reference in row.references]
         vectors = self.clip.embed_images([*map(flatten_alpha, pictures), *images])
         cosines = (vectors[: len(pictures)] @ vectors[len(pictures) :].T).tolist()
         return [{"similarities": values} for values in cosines]
+
+
+def name_of(path: str) -> str:
+    """The model's name; a small one that a run has trained itself is named as a stand-in."""
+    source = Path(model_source(path))
+    return f"standin-{source.name}" if source.resolve().parent.name == "standins" and source.is_dir() else source.name
 
 
 def identity_of(path: str) -> str:

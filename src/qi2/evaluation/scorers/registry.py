@@ -6,7 +6,7 @@ from qi2.evaluation.scorers.base import Scorer
 from qi2.evaluation.scorers.vlm import VLM, VLMScorer
 from qi2.evaluation.suites.suite import Suite
 
-LOCAL = {"world": ("detector", "ocr"), "rapidocr": ("ocr",)}
+LOCAL = {"world": ("detector", "ocr", "judge"), "rapidocr": ("ocr",)}
 GIVE = "write --scorer {0}=URL#MODEL for a served model, or --scorer {0}=FOLDER for one of transformers"
 
 
@@ -21,7 +21,7 @@ def open_scorer(suite: Suite, named: str = "", device: str = "cpu") -> Scorer:
     if named in LOCAL:
         if protocol not in LOCAL[named]:
             raise QI2Error(f"{named} does not speak the protocol {protocol} of suite {suite.name}; {GIVE.format(protocol)}")
-        return _local(named, protocol)
+        return _local(named, suite)
     if protocol == "similarity":
         from qi2.evaluation.scorers.local import ClipSimilarity
 
@@ -29,14 +29,18 @@ def open_scorer(suite: Suite, named: str = "", device: str = "cpu") -> Scorer:
     return _vlm(named, suite, device)
 
 
-def _local(named: str, protocol: str) -> Scorer:
+def _local(named: str, suite: Suite) -> Scorer:
     if named == "rapidocr":
         from qi2.evaluation.scorers.rapidocr import RapidReader
 
         return RapidReader()
+    if suite.config.scorer == "judge":
+        from qi2.evaluation.scorers.world_judge import WorldJudge
+
+        return WorldJudge(suite)
     from qi2.evaluation.scorers.world import WorldDetector, WorldReader
 
-    return WorldDetector() if protocol == "detector" else WorldReader()
+    return WorldDetector() if suite.config.scorer == "detector" else WorldReader()
 
 
 def open_vlm(named: str, device: str = "cpu") -> VLM:

@@ -27,6 +27,7 @@ JUDGE = (
 )
 EDITED = "an edited picture, the last one; the pictures before it are what the edit started from"
 DRAWN = "a picture that was drawn from an instruction"
+TOLD = ("rubric", "details")  # what a row tells the judge: how to give scores, and what is right here
 
 
 class VLM(Protocol):
@@ -65,8 +66,11 @@ class VLMScorer:
         return parse_objects(self.vlm.ask(DETECT.format(classes=" and every ".join(classes)), [picture]), picture.size)
 
     def _judge(self, picture: Image.Image, row: Row) -> Answer | None:
-        images = [Image.open(path) for path in row.references]
-        rubric, criteria = str(row.truth.get("rubric", "")), ", ".join(f"{name} ({low} to {high})" for name, (low, high) in self.criteria.items())
+        images = [reference.open(max(picture.size)) for reference in row.references]
+        rubric, criteria = (
+            " ".join(str(row.truth[key]) for key in TOLD if key in row.truth),
+            ", ".join(f"{name} ({low} to {high})" for name, (low, high) in self.criteria.items()),
+        )
         text = JUDGE.format(what=EDITED if images else DRAWN, prompt=quoted(row.prompt), rubric=rubric, criteria=criteria)
         return parse_scores(self.vlm.ask(text, [*images, picture]), self.criteria)
 

@@ -35,7 +35,9 @@ def import_suite(kind: str, path: Path, out: Path) -> Suite:
     ``path``: the benchmark's file of prompts, or a folder of it. Raises QI2Error that names the file, the row and the key where it has another form.
     """
     if kind not in PUBLIC:
-        raise QI2Error(f"{kind!r} cannot be imported; choose {', '.join(PUBLIC)}. Any other prompts become a suite by one YAML file, see docs/suites.md")
+        raise QI2Error(
+            f"{kind!r} cannot be imported; choose {', '.join(PUBLIC)} or identity. Any other prompts become a suite by one YAML file, see docs/suites.md"
+        )
     public, name = PUBLIC[kind], f"{kind}-prompts"
     source = path / Path(public.file).name if path.is_dir() else path
     if not source.is_file():

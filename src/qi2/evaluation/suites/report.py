@@ -1,4 +1,4 @@
-"""What evaluating on suites leaves behind: results.json, flat metrics.json, and a short table for people."""
+"""What evaluating on suites leaves behind: results.json, flat metrics.json, and for people a short table and a sheet of pictures per suite."""
 
 import json
 from collections.abc import Sequence
@@ -7,23 +7,36 @@ from typing import Any
 
 from qi2.core.publish import publish
 from qi2.evaluation.bootstrap import Figure
+from qi2.evaluation.store import Store
 from qi2.evaluation.suites.run import Result
+from qi2.evaluation.suites.sheet import sheet
 
 
-def write(out: Path, results: Sequence[Result], price: float = 0.0) -> str:
-    """Publish results.json and metrics.json to ``out`` and return the table; ``price``: USD per hour of this machine."""
+def write(out: Path, results: Sequence[Result], price: float = 0.0, store: Store | None = None) -> str:
+    """Publish results.json and metrics.json to ``out`` and return the table; ``price``: USD per hour of this machine.
+
+    ``sheets/SUITE.png`` where the ``store`` of the pictures is given.
+    """
     text = table(results, price)
     metrics = {name: figure.value for one in results for name, figure in figure_names(one).items()}
     with publish(out) as staging:
         (staging / "results.json").write_text(json.dumps({"results": [facts(one, price) for one in results]}, indent=1))
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
         (staging / "table.txt").write_text(text + "\n")
+        if store:
+            _sheets(staging / "sheets", results, store)
     return text
 
 
 def figure_names(result: Result) -> dict[str, Figure]:
     """A result's figures as ``suite/SUITE/PROTOCOL/SCORER/FIGURE/MODEL``."""
     return {f"suite/{result.suite.name}/{result.label}/{name}/{result.model}": figure for name, figure in result.figures.items()}
+
+
+def _sheets(folder: Path, results: Sequence[Result], store: Store) -> None:
+    folder.mkdir()
+    for name in dict.fromkeys(one.suite.name for one in results):
+        sheet([one for one in results if one.suite.name == name], store).save(folder / f"{name}.png")
 
 
 def facts(result: Result, price: float) -> dict[str, Any]:

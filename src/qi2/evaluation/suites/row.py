@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from qi2.evaluation.suites.references.base import Reference
 
 
 @dataclass(frozen=True)
 class Row:
-    """``truth`` is what the scorer and the aggregator compare with; ``references`` are the files that an edit starts from."""
+    """``truth`` is what the scorer and the aggregator compare with; ``references`` are the pictures that an edit starts from."""
 
     id: str
     prompt: str
     category: str
-    references: tuple[Path, ...]
+    references: tuple[Reference, ...]
     truth: Mapping[str, Any]

@@ -14,7 +14,6 @@ from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
-from qi2.core.publish import file_sha256
 from qi2.core.rng import key
 from qi2.evaluation.aggregate.base import Answer, Numbers, Table
 from qi2.evaluation.aggregate.intervals import figures
@@ -61,7 +60,7 @@ def evaluate_suite(painter: Painter, suite: Suite, scorer: Scorer, store: Store,
         raise QI2Error(f"{scorer.name} gave no answer that could be understood on suite {suite.name}; look at one reply, or name another model")
     aggregator = AGGREGATORS[suite.config.aggregate]
     table = Table.of([row.category for row in answered], [numbers[row.id] for row in answered])
-    found = figures(table, lambda one: aggregator.combine(one, suite.config.options), seed, resamples)
+    found = figures(table, lambda one: aggregator.combine(one, suite.config.options), seed, resamples, aggregator.scale)
     items = _items(suite, rows, drawn.pictures, numbers)
     return Result(painter.name, painter.facts, suite, scorer.name, scorer.identity, found, items, drawn, asked, given.count(None), time.monotonic() - started)
 
@@ -70,15 +69,15 @@ def plan(painter: Painter, suite: Suite, seed: int) -> list[Job]:
     """Every picture of a suite, prompt by prompt."""
     size, jobs = suite.config.size or painter.size, list[Job]()
     for row in suite.rows:
-        hashes = [file_sha256(path) for path in row.references]
+        hashes = [reference.hash(size) for reference in row.references]
         for number in range(suite.config.images):
             noise = key(seed, f"evaluate/suites/{row.prompt}", number)
-            jobs.append(job_of(painter, row.prompt, partial(_opened, row), hashes, noise, size))
+            jobs.append(job_of(painter, row.prompt, partial(_opened, row, size), hashes, noise, size))
     return jobs
 
 
-def _opened(row: Row) -> list[Image.Image]:
-    return [Image.open(path) for path in row.references]
+def _opened(row: Row, size: int) -> list[Image.Image]:
+    return [reference.open(size) for reference in row.references]
 
 
 def _answers(suite: Suite, scorer: Scorer, rows: Sequence[Row], jobs: Sequence[Job], pictures: Sequence[str], store: Store) -> tuple[list[Answer | None], int]:

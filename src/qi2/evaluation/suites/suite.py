@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
 
 from qi2.config import load
 from qi2.core.errors import QI2Error
-from qi2.core.publish import file_sha256
 from qi2.evaluation.aggregate.registry import AGGREGATORS
+from qi2.evaluation.suites.references.base import Reference, reference_of
 from qi2.evaluation.suites.row import Row
 
 TASKS = ("t2i", "edit")
@@ -156,15 +155,11 @@ def _wrong(row: Row, aggregate: str) -> str:
         return f"{', '.join(aggregator.needs)} cannot be read ({error}); see docs/suites.md for their form"
 
 
-def _reference(name: Any, folder: Path, place: str) -> Path:
-    if not (folder / str(name)).is_file():
-        raise QI2Error(f"{place}: there is no reference image {folder / str(name)}; paths are relative to the suite file")
-    try:
-        with Image.open(folder / str(name)) as image:
-            image.verify()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise QI2Error(f"{place}: {folder / str(name)} cannot be read as an image ({error}); give a PNG, JPEG or WebP file") from error
-    return folder / str(name)
+def _reference(given: Any, folder: Path, place: str) -> Reference:
+    reference = reference_of(given, folder)
+    if wrong := reference.check():
+        raise QI2Error(f"{place}: {wrong}")
+    return reference
 
 
 def _check_ids(rows: tuple[Row, ...], path: Path) -> None:
@@ -177,5 +172,5 @@ def _check_ids(rows: tuple[Row, ...], path: Path) -> None:
 
 def _hash(config: SuiteConfig, rows: tuple[Row, ...]) -> str:
     decides = {name: value for name, value in asdict(config).items() if name not in ("about", "licence", "source", "local")}
-    parts = [[row.id, row.prompt, row.category, [file_sha256(path) for path in row.references], row.truth] for row in rows]
+    parts = [[row.id, row.prompt, row.category, [reference.hash(config.size) for reference in row.references], row.truth] for row in rows]
     return hashlib.sha256(json.dumps([decides, parts], sort_keys=True).encode()).hexdigest()

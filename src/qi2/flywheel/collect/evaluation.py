@@ -141,7 +141,8 @@ def _suite(
         suite = suites.get(facts["name"])
         if suite is None or suite.hash != facts["hash"]:
             raise QI2Error(f"suite {facts['name']} is of edits, and its file {'has changed since' if suite else 'is needed'}: give it in suites")
-        references = {row.id: tuple(store.keep(Image.open(path)) for path in row.references) for row in suite.rows}
+        sizes = {item["id"]: pictures.read(item["pictures"][0]).width for item in result["items"]}  # drawn references are kept as the model saw them
+        references = {row.id: tuple(store.keep(one.open(sizes[row.id])) for one in row.references) for row in suite.rows}
     weights = {name: value for name, value in result["setting"].items() if name not in ("prompt", "references", "noise")}
     for item in result["items"]:
         for number, (picture, numbers) in enumerate(zip(item["pictures"], item["numbers"], strict=False)):
