@@ -3,16 +3,16 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from qi2.cli import main
 from qi2.evaluation.aggregate.wise import WEIGHTS
+from qi2.evaluation.drawing import Job, chunks
 from qi2.evaluation.scorers.registry import open_scorer
 from qi2.evaluation.scorers.vlm import VLMScorer
 from qi2.evaluation.store import Store
@@ -28,8 +28,9 @@ class Painter:
 
     name, facts, size, batch = "plain", {"model": "plain"}, 32, 64
 
-    def draw(self, prompts: Sequence[str], references: Any, seeds: Sequence[int], size: int) -> list[Image.Image]:
-        return [Image.frombytes("RGB", (1, 1), (seed % 2**24).to_bytes(3)).resize((32, 32)) for seed in seeds]
+    def draw(self, jobs: Sequence[Job]) -> Iterator[list[Image.Image]]:
+        for part in chunks(jobs, self.batch):
+            yield [Image.frombytes("RGB", (1, 1), (job.seed % 2**24).to_bytes(3)).resize((32, 32)) for job in part]
 
 
 def evaluated(name: str, folder: Path, reply: Reply, each: int = 99) -> tuple[Result, list[str]]:

@@ -108,8 +108,8 @@ def test_pruning_removes_unused_files_and_what_was_not_asked_for_longest(tmp_pat
     for age, path in enumerate([*map(store.path, pictures), stray]):
         os.utime(path, (1e9 + age, 1e9 + age))
     store.find([key_of(facts(0))])  # asked for just now
-    size = store.path(pictures[0]).stat().st_size
-    assert store.prune(2 * size + 8) == (3, 2 * size + 30)
+    sizes = [store.path(picture).stat().st_size for picture in pictures]
+    assert store.prune(sizes[0] + sizes[3]) == (3, sizes[1] + sizes[2] + 30)
     assert set(store.find([key_of(facts(n)) for n in range(4)])) == {key_of(facts(0)), key_of(facts(3))}
     assert store.garbage() == []
     assert store.prune(0)[0] == 0  # what was asked for within the hour stays

@@ -95,9 +95,9 @@ def test_painter_and_judge_get_the_drawn_references_and_their_pixels_are_in_the_
     class Copies:
         name, facts, size, batch = "copies", {"model": "copies"}, 48, 4
 
-        def draw(self, prompts: Any, references: Any, seeds: Any, size: int) -> list[Image.Image]:
-            got.extend(references)
-            return [group[0] for group in references]
+        def draw(self, jobs: Any) -> Any:
+            got.extend(job.references() for job in jobs)
+            return iter([[group[0] for group in got]])
 
     class Judge:
         name = identity = "judge"

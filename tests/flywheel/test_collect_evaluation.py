@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from qi2.core.errors import QI2Error
 from qi2.data.world.edits import Edit
 from qi2.data.world.render import render
 from qi2.data.world.scene import Scene
+from qi2.evaluation.drawing import Job, chunks
 from qi2.evaluation.scorers.world import WorldReader
 from qi2.evaluation.scorers.world_judge import WorldJudge
 from qi2.evaluation.store import Store
@@ -110,9 +112,10 @@ class HalfBlind:
 
     name, facts, size, batch = "half", {"weights": "cd" * 32}, 64, 8
 
-    def draw(self, prompts: list[str], references: object, seeds: list[int], size: int) -> list[Image.Image]:
+    def draw(self, jobs: Sequence[Job]) -> Iterator[list[Image.Image]]:
         items = {item.prompt: item for item in t2i_suite(CONFIG)}
-        return [render(items[prompt].scene, size) if k % 2 else Image.new("RGB", (size, size), "white") for k, prompt in enumerate(prompts)]
+        drawn = [render(items[job.prompt].scene, 64) if k % 2 else Image.new("RGB", (64, 64), "white") for k, job in enumerate(jobs)]
+        return iter(chunks(drawn, self.batch))
 
 
 def test_pictures_of_a_suite_that_scored_low_become_signals(tmp_path: Path) -> None:
@@ -133,8 +136,8 @@ class Copies:
 
     name, facts, size, batch = "copies", {"weights": "ef" * 32}, 64, 8
 
-    def draw(self, prompts: list[str], references: list[list[Image.Image]], seeds: list[int], size: int) -> list[Image.Image]:
-        return [group[0] for group in references]
+    def draw(self, jobs: Sequence[Job]) -> Iterator[list[Image.Image]]:
+        return ([job.references()[0] for job in part] for part in chunks(jobs, self.batch))
 
 
 def test_an_edit_that_did_nothing_becomes_a_signal_with_the_references_that_its_suite_draws(tmp_path: Path) -> None:

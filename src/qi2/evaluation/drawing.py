@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
@@ -16,6 +16,7 @@ from qi2.core.progress import Progress
 from qi2.evaluation.store import Store, key_of
 
 TOGETHER = "together"
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def draw(painter: Painter, jobs: Sequence[Job], store: Store, exact: bool = Fals
     return Drawn([found[name] for name in keys], len(missing), time.monotonic() - started, store.seconds(keys))
 
 
-def chunks(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
-    """Runs of ``size`` jobs, the last of what is left."""
-    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Runs of ``size``, the last of what is left."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _in_company(jobs: Sequence[Job], batch: int) -> list[Job]:
