@@ -130,7 +130,7 @@ def _evaluation(folder: Path) -> None:
     }
     words = [{"id": str(i), "kind": ("word", "beside")[i % 2], "prompt": f"the word {w}", "script": "Latin", "letters": 2} for i, w in enumerate(("TV", "ZI"))]
     read = {m: [{"score": 1.0, "all": True}, {"score": 0.5, "all": False}] for m in ("sft", "rlhf", "distill")}
-    facts = {"about": "Two-letter words", "task": "t2i", "images": 1, "label": "text-protocol/world-checker", "scorer": "world-checker"}
+    facts = {"about": "Two-letter words", "task": "t2i", "images": 1, "label": "text-protocol/world-checker", "scorer": "world-checker", "scale": [0, 1]}
     figures |= {f"suite/world-text/text-protocol/world-checker/score/{m}": boot.mean([row["score"] for row in rows]) for m, rows in read.items()}
     results = {
         "suite/world-text": {"facts": facts, "items": words, "results": read},

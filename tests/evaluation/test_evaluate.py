@@ -127,7 +127,7 @@ def test_the_line_s_last_models_are_evaluated_on_the_suites_that_the_recipe_name
     kept = results["suite/world-text"]
     assert [len(rows) for rows in kept["results"].values()] == [4] and kept["items"][0]["script"] == "Latin"
     shown = list((tmp_path / "out" / "samples" / "distill" / "suite").glob("world-text-*.png"))
-    assert len(shown) == config.shown
+    assert len(shown) == config.shown  # of one model
     again = evaluate(recipe, tmp_path / "run", tmp_path / "again", NullReporter(), tmp_path / "store")
     assert again == figures
     assert (tmp_path / "out" / "results.json").read_bytes() == (tmp_path / "again" / "results.json").read_bytes()

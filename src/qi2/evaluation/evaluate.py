@@ -61,6 +61,7 @@ def _publish(
             exam.sit(entry)
             if entry.name in FINAL:
                 suites.sit(ModelPainter(exam.studio, entry))
+        suites.show()
         figures = exam.figures() | exam.reconstructions() | suites.figures()
         drawer = next((entry for entry in entries if entry.name == cfg.enhancer.generator), None)
         if enhanced is not None and drawer is not None and cfg.enhancer.evaluate_prompts:

@@ -59,13 +59,20 @@ class SuiteExam:
         self.results: list[Result] = []
 
     def sit(self, painter: Painter) -> None:
-        """Draw and score every suite with one model, and keep its worst pictures."""
+        """Draw and score every suite with one model."""
         for suite, scorer in zip(self.suites, self.scorers, strict=True):
-            result = evaluate_suite(painter, suite, scorer, self.store, self.config.seed, self.config.resamples, exact=True)
-            self.results.append(result)
-            for index in worst(result, self.config.shown):
-                picture = self.store.read(result.items[index]["pictures"][0])
-                self.samples.save(picture, f"{painter.name}/suite/{suite.name}-{index}")
+            self.results.append(evaluate_suite(painter, suite, scorer, self.store, self.config.seed, self.config.resamples, exact=True))
+
+    def show(self) -> None:
+        """Keep what any model drew worst, by all models, with what an edit started from."""
+        for suite in self.suites:
+            results = [result for result in self.results if result.suite.name == suite.name]
+            for index in sorted({index for result in results for index in worst(result, self.config.shown)}):
+                name, pictures = f"suite/{suite.name}-{index}", [self.store.read(result.items[index]["pictures"][0]) for result in results]
+                for result, picture in zip(results, pictures, strict=True):
+                    self.samples.save(picture, f"{result.model}/{name}")
+                for j, reference in enumerate(suite.rows[index].references):
+                    self.samples.save(reference.open(pictures[0].width), f"source/{name}-{j}")
 
     def figures(self) -> dict[str, Figure]:
         """``suite/SUITE/PROTOCOL/SCORER/FIGURE/MODEL``."""
@@ -76,7 +83,8 @@ class SuiteExam:
         kept: dict[str, Any] = {}
         for result in self.results:
             config = result.suite.config
-            facts = {"about": config.about, "task": config.task, "images": config.images, "label": result.label, "scorer": result.identity}
+            facts: dict[str, Any] = {"about": config.about, "task": config.task, "images": config.images, "label": result.label, "scorer": result.identity}
+            facts["scale"] = AGGREGATORS[config.aggregate].scale
             items = [{"id": row.id, "kind": row.category, "prompt": row.prompt} | _text_facts(result.suite, row) for row in result.suite.rows]
             entry = kept.setdefault(f"suite/{result.suite.name}", {"facts": facts, "items": items, "results": {}})
             entry["results"][result.model] = [_verdict(result, one) for one in result.items]

@@ -12,6 +12,7 @@ from qi2.evaluation.sections.chain import pictures, sample
 
 PREFIX = "suite/"
 LENGTHS = (4, 12, 40, 120)  # letters: the ends of the classes of text length
+MOST_SOURCES = 3  # of an edit that are shown
 EXAMPLES = 4  # of each suite that are failed
 
 
@@ -27,20 +28,32 @@ def suites(run: RunFolder) -> str:
     for name, entry in found.items():
         scores = [number(_figure(run, name, entry, "score", model)) for model in models]
         facts = entry["facts"]
-        rows.append([f"<b>{escape(name.removeprefix(PREFIX))}</b><br><small>{escape(facts['about'])}</small>", escape(facts["label"]), *scores, _size(entry)])
-    head = ["suite", "protocol / who answered", *(LABELS[model] for model in models), "prompts"]
+        rows.append(
+            [
+                f"<b>{escape(name.removeprefix(PREFIX))}</b><br><small>{escape(facts['about'])}</small>",
+                escape(facts["label"]),
+                _scale(entry),
+                *scores,
+                _size(entry),
+            ]
+        )
+    head = ["suite", "protocol / who answered", "scale", *(LABELS[model] for model in models), "prompts"]
     folds = "".join(_suite(run, name, entry, models) for name, entry in found.items())
     return INTRO + table(head, rows, "wrapped") + folds + _text(run, {name: entry for name, entry in found.items() if "script" in entry["items"][0]}, models)
 
 
 INTRO = (
     "<p>A suite is a fixed list of prompts, a protocol, somebody who answers, and a published formula; 95% intervals over prompts. "
-    "No score is that of a public benchmark: the prompts and who answers are those named here. Shares are 0 to 1, judges' scores as their formula has them.</p>"
+    "No score is that of a public benchmark: the prompts and who answers are those named here.</p>"
 )
 
 
 def _figure(run: RunFolder, name: str, entry: Mapping[str, Any], figure: str, model: str) -> Figure | None:
     return run.figures.get(f"{name}/{entry['facts']['label']}/{figure}/{model}")
+
+
+def _scale(entry: Mapping[str, Any]) -> str:
+    return " to ".join(f"{end:g}" for end in entry["facts"]["scale"])
 
 
 def _size(entry: Mapping[str, Any]) -> str:
@@ -65,9 +78,12 @@ def _failures(run: RunFolder, name: str, entry: Mapping[str, Any], models: list[
     rows = []
     for index in sorted(shown, key=lambda i: verdicts[i]["score"])[:EXAMPLES]:
         item = entry["items"][index]
+        sources = [sample(run, f"source/{name}-{index}-{j}") for j in range(MOST_SOURCES) if (folder / "source" / f"{name}-{index}-{j}.png").exists()]
         cells = [sample(run, f"{model}/{name}-{index}", f"{entry['results'][model][index].get('score', 0):.2f}", item["prompt"]) for model in models]
-        rows.append([f"“{escape(item['prompt'])}”<br><small>{escape(item['kind'].replace('_', ' '))}</small>", *cells])
-    return pictures(["prompt", *(LABELS[model] for model in models)], rows) if rows else "<p>Nothing of it was failed.</p>"
+        given = [f'<div class="row small">{"".join(sources)}</div>'] if entry["facts"]["task"] == "edit" else []
+        rows.append([f"“{escape(item['prompt'])}”<br><small>{escape(item['kind'].replace('_', ' '))}</small>", *given, *cells])
+    head = ["prompt", *(["from"] if entry["facts"]["task"] == "edit" else []), *(LABELS[model] for model in models)]
+    return pictures(head, rows) if rows else "<p>Nothing of it was failed.</p>"
 
 
 def _text(run: RunFolder, found: Mapping[str, Any], models: list[str]) -> str:
