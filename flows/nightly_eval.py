@@ -25,7 +25,7 @@ def nightly_eval(scale: Scale = "tiny") -> dict[str, Any]:
 
     Works in a folder of its own: neither dvc.lock nor the results of the line are touched.
     """
-    with _turn(scale):
+    with turn(scale):
         result = evaluate_registered(scale)
     if result["models"]:
         say_what_changed(scale, result)
@@ -35,7 +35,7 @@ def nightly_eval(scale: Scale = "tiny") -> dict[str, Any]:
 
 
 @contextmanager
-def _turn(scale: str) -> Iterator[None]:
+def turn(scale: str) -> Iterator[None]:
     """The slot of the scale, so that no run replaces the data meanwhile or computes beside it; after QI2_NIGHTLY_WAIT_S it goes on without."""
     with ExitStack() as held:
         try:
