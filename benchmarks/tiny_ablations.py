@@ -7,6 +7,7 @@ and, with ``--against FILE`` (the output of another variant), paired differences
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ VARIANTS: dict[str, list[str]] = {
     "muon": [f"pretrain.optimizer={MUON}"],
     "wide": ["mmdit.layers=3", "mmdit.width=120", "mmdit.rope_axes=[16, 12, 12]"],
     "deep": ["mmdit.layers=9", "mmdit.width=72", "mmdit.rope_axes=[8, 8, 8]"],
+    "repa": ["encode.features=true", "pretrain.alignment.weight=0.5"],
     "batch_16": ["pretrain.batch_size=16"],
     "more_edits": [
         "pretrain.stages=[{stage: 1, sizes: [32], steps: 60, ti2i_share: 0.0, t_mean: [2.0, 2.0], t_std: 1.2}, "
@@ -47,7 +49,7 @@ def train(recipe: Any, runs: Path, until: str) -> tuple[Any, dict[str, float]]:
     from qi2.training.encoded import EncodedSet
     from qi2.training.fit import fit
 
-    data, seconds = EncodedSet(runs / "encoded"), {}
+    data, seconds = EncodedSet(encoded(recipe, runs), recipe.encode.features), {}
     model = start_model(replace(recipe.mmdit, context_width=data.prompts[0].text.shape[1]), None, recipe.seed)
     for name in PHASES[: PHASES.index(until) + 1]:
         phase, start = getattr(recipe, name), time.process_time()
@@ -55,6 +57,20 @@ def train(recipe: Any, runs: Path, until: str) -> tuple[Any, dict[str, float]]:
         fit(module, name, NullReporter(), ema=phase.ema)
         model, seconds[name] = module.model, round(time.process_time() - start, 1)
     return model.eval(), seconds
+
+
+def encoded(recipe: Any, runs: Path) -> Path:
+    """The run's encoded samples; where a variant needs vision features, the same encoded anew beside the system's other temporary files, once."""
+    if not recipe.encode.features:
+        return runs / "encoded"
+    from qi2.core.publish import file_sha256
+    from qi2.core.reporter import NullReporter
+    from qi2.training.encode import encode
+
+    out = Path(tempfile.gettempdir()) / f"qi2-features-{file_sha256(runs / 'encoded' / 'manifest.json')[:16]}"
+    if not out.exists():
+        encode(recipe, runs / "datasets", runs / "standins" / "vlm", runs / "vae", out, NullReporter())
+    return out
 
 
 def verdicts(recipe: Any, runs: Path, model: Any, how: Any = None) -> dict[str, Any]:

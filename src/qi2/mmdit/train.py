@@ -66,7 +66,7 @@ def preview(cfg: "Recipe", phase: PhaseConfig, data: EncodedSet, vae: Path | Non
 def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, reporter: Reporter) -> dict[str, float]:
     """Train ``name`` (pretrain, continual or sft) and write model.safetensors, config.json, metrics.json and curves.csv to ``out``."""
     phase: PhaseConfig = getattr(cfg, name)
-    data = training_set(inputs.encoded, inputs.accepted, cfg.accepted.repeat) if inputs.accepted else EncodedSet(inputs.encoded)
+    data = training_set(inputs.encoded, inputs.accepted, cfg.accepted.repeat, features=phase.alignment.weight > 0)
     architecture = replace(cfg.mmdit, context_width=data.prompts[0].text.shape[1])
     model = start_model(architecture, Path(phase.start) if phase.start else inputs.start, cfg.seed)
     module = MMDiTModule(with_adapter(model, phase.lora), data, phase, name, cfg.seed, preview(cfg, phase, data, inputs.vae))

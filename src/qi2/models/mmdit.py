@@ -134,6 +134,11 @@ class MMDiT(nn.Module):
 
     def predict(self, x_t: Tensor | list[Tensor], t: Tensor, prefix: Prefix) -> tuple[Tensor, Tensor | None]:
         """What `forward` is made of: the drawn velocity as tokens (..., 64) and, where references may be copied, the `CopyHead`'s choice."""
+        drawn, choice, _ = self.trace(x_t, t, prefix)
+        return drawn, choice
+
+    def trace(self, x_t: Tensor | list[Tensor], t: Tensor, prefix: Prefix, after: int = 0) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `predict` gives, and the target's hidden states (..., width) after so many blocks; none after 0."""
         targets, weight = Targets(x_t), self.proj_out.weight
         positions = targets.positions(prefix.target_start)
         x = self.img_in(targets.tokens(x_t).to(weight))
@@ -142,23 +147,25 @@ class MMDiT(nn.Module):
         if self.config.image_shortcut and prefix.has_sources:
             x = x + self.source_in(targets.like_sources(prefix.sources).to(weight))
         embedding = self._embed_time(t)
-        x = (self._over_cache if self.caches else self._joint)(x, positions, embedding, targets.ragged, prefix)
+        x, hidden = (self._over_cache if self.caches else self._joint)(x, positions, embedding, targets.ragged, prefix, after)
         scale = targets.ragged.spread(1 + self.norm_out(embedding))
         x = scaled_layer_norm(x, scale, self.config.eps)
         if not self.config.copy_head or prefix.copyable is None:
-            return self.proj_out(x), None
+            return self.proj_out(x), None, hidden
         own = targets.ragged
-        return self.proj_out(x), self.copy_head(own.pad(x), own.pad(self._rotation(positions)), prefix.copyable)
+        return self.proj_out(x), self.copy_head(own.pad(x), own.pad(self._rotation(positions)), prefix.copyable), hidden
 
-    def _over_cache(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix) -> Tensor:
-        """The target through all blocks, beside the condition's keys and values."""
+    def _over_cache(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix, after: int) -> tuple[Tensor, Tensor | None]:
+        """The target through all blocks, beside the condition's keys and values; also as it is after ``after`` of them."""
         sight, rotation = Sight.over(own, prefix.ragged, x.device, self.config.kernel), self._rotation(positions)
         modulations = self._modulations(embedding, own.spread)
-        for block, modulation, k, v in zip(self.blocks, modulations, prefix.keys, prefix.values, strict=True):
+        hidden = None
+        for i, (block, modulation, k, v) in enumerate(zip(self.blocks, modulations, prefix.keys, prefix.values, strict=True), 1):
             x, _, _ = self._run(block, x, modulation, rotation, sight, (k, v))
-        return x
+            hidden = x if i == after else hidden
+        return x, hidden
 
-    def _joint(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix) -> Tensor:
+    def _joint(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix, after: int) -> tuple[Tensor, Tensor | None]:
         """Condition and target through all blocks as one sequence, where the condition depends on time or reads the target."""
         assert prefix.tokens is not None and prefix.positions is not None and prefix.until is not None
         past = prefix.ragged
@@ -180,9 +187,11 @@ class MMDiT(nn.Module):
             until[:, : past.longest] = torch.where(past.valid, prefix.until, until[:, : past.longest])
         sight, rotation = Sight.within(both, until, x.device, self.config.kernel), self._rotation(merge(prefix.positions, positions))
         x, row = merge(prefix.tokens, x), row.to(x.device)
-        for block, modulation in zip(self.blocks, self._modulations(embedding, lambda rows: both.tokens(rows[row])), strict=True):
+        is_target, hidden = is_target.to(x.device), None
+        for i, (block, modulation) in enumerate(zip(self.blocks, self._modulations(embedding, lambda rows: both.tokens(rows[row])), strict=True), 1):
             x, _, _ = self._run(block, x, modulation, rotation, sight)
-        return own.tokens(x.flatten(0, 1)[is_target.to(x.device)])
+            hidden = own.tokens(x.flatten(0, 1)[is_target]) if i == after else hidden
+        return own.tokens(x.flatten(0, 1)[is_target]), hidden
 
     def _embed_time(self, t: Tensor) -> Tensor:
         return F.silu(self.time_in(t.to(self.proj_out.weight.device)))

@@ -7,12 +7,15 @@ the sizes that its target fills, a smaller reference comes at the largest size t
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
@@ -20,14 +23,15 @@ from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
 from qi2.data.aspect import STEP, bucket
 from qi2.data.shards import Sidecar
-from qi2.models.condition import ConditionEncoder
+from qi2.models.condition import PATCH, ConditionEncoder
 from qi2.models.condition_cache import CachedEncoder
 from qi2.models.pixels import to_tensor
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
-from qi2.training.encoded import latent_writer, write
+from qi2.training.encoded import FEATURES, latent_writer, write
+from qi2.training.flat import LatentWriter
 from qi2.training.versions import versions
 
 if TYPE_CHECKING:
@@ -108,6 +112,9 @@ def encode_sets(
         shapes = image_shapes(rows, pictures, place, settings)
         for size, boxes in shapes.items():
             encode_images(model, pictures, size, boxes, staging)
+            if settings.features:
+                own = {place[row["id"]] for row in rows if size in sizes_of(row, pictures, place[row["id"]], settings)}
+                encode_features(encoder, pictures, size, [box if i in own else (0, 0) for i, box in enumerate(boxes)], staging)
         prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
         write(staging, table, prompts, versions(model, encoder, settings))
         metrics = {f"{name}/samples": float(len(table)), f"{name}/prompts": float(len(prompts)), f"{name}/images": float(len(images))}
@@ -161,18 +168,40 @@ def image_shapes(rows: list[dict[str, Any]], pictures: Pictures, place: dict[str
     return {size: [pictures.box(i, size) if i in own else (0, 0) for i in range(len(pictures))] for size, own in needed.items()}
 
 
-@torch.no_grad()
 def encode_images(vae: VAE, pictures: Pictures, size: int, boxes: list[Box], folder: Path) -> None:
-    """Write the latents of all images that have a box at ``size``, those of one box together."""
-    factor = vae.cfg.factor
+    """Write the latents of all images that have a box at ``size``."""
+    cells = [(height // vae.cfg.factor, width // vae.cfg.factor) for width, height in boxes]
+    writer = latent_writer(folder, size, vae.cfg.latent_channels, cells)
+    _put_all(writer, f"encode images at {size} px", partial(latents_of, vae), pictures, size, boxes)
+
+
+def encode_features(encoder: ConditionEncoder, pictures: Pictures, size: int, boxes: list[Box], folder: Path) -> None:
+    """Write the vision features of all images that have a box at ``size``."""
+    writer = latent_writer(folder, size, encoder.vision_width, [(height // PATCH, width // PATCH) for width, height in boxes], FEATURES)
+    _put_all(writer, f"vision features at {size} px", partial(features_of, encoder), pictures, size, boxes)
+
+
+def _put_all(writer: LatentWriter, what: str, read: Callable[[list[Image.Image]], Tensor], pictures: Pictures, size: int, boxes: list[Box]) -> None:
+    """Those of one box together."""
     wanted = {box: [i for i, own in enumerate(boxes) if own == box] for box in sorted({*boxes} - {(0, 0)})}
-    latents = latent_writer(folder, size, vae.cfg.latent_channels, [(height // factor, width // factor) for width, height in boxes])
-    with Progress(f"encode images at {size} px", sum(map(len, wanted.values())), "image") as progress:
+    with Progress(what, sum(map(len, wanted.values())), "image") as progress:
         for (width, height), chosen in wanted.items():
             for part in chunks(chosen, max(1, min(BATCH, PIXELS // (width * height)))):
-                for i, values in zip(part, vae.encode(to_tensor([pictures(i, size) for i in part]).to(vae.latent_mean.device)).cpu(), strict=True):
-                    latents.put(i, values)
+                for i, values in zip(part, read([pictures(i, size) for i in part]), strict=True):
+                    writer.put(i, values)
                 progress.update(len(part))
+
+
+@torch.no_grad()
+def latents_of(vae: VAE, pictures: list[Image.Image]) -> Tensor:
+    """Latents (B, 64, h, w) of pictures of one size, on the CPU."""
+    return vae.encode(to_tensor(pictures).to(vae.latent_mean.device)).cpu()
+
+
+@torch.no_grad()
+def features_of(encoder: ConditionEncoder, pictures: list[Image.Image]) -> Tensor:
+    """Vision features (B, C, h, w) of pictures of one size, on the CPU; of length 1, for only their direction is used and half precision keeps that."""
+    return F.normalize(encoder.vision_features(to_tensor(pictures).to(encoder.model.device)), dim=1).cpu()
 
 
 def chunks(items: list[int], n: int) -> Iterator[list[int]]:

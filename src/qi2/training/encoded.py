@@ -1,8 +1,9 @@
 """What MMDiT training, RL and distillation read: latents and condition features, computed once by stage `encode`.
 
 Folder: rows.parquet (one line per sample), latents_SIZE.safetensors (tokens of all images that fill SIZE, each in its aspect bucket),
-prompts.safetensors (hidden states of all prompts), versions.json (what they were made with). Tokens and hidden states lie one after the other
-and are read through a memory map. Features are frozen, so caching them changes nothing but time.
+prompts.safetensors (hidden states of all prompts), versions.json (what they were made with); where wanted, features_SIZE.safetensors (the targets'
+vision features, on the latents' grid). Tokens and hidden states lie one after the other and are read through a memory map. All of it comes from
+frozen networks, so caching it changes nothing but time.
 """
 
 import json
@@ -26,6 +27,7 @@ from qi2.training.flat import LatentStore, LatentWriter, mapped
 IMAGE = -1  # marks an image in a stored layout
 EMPTY = 0  # index of the empty prompt without images: the unconditional branch
 ROWS, PROMPTS, VERSIONS = "rows.parquet", "prompts.safetensors", "versions.json"
+LATENTS, FEATURES = "latents", "features"
 
 
 class PromptStore:
@@ -60,26 +62,29 @@ class PromptStore:
 
 @dataclass
 class Sample:
-    """One training sample at one size: the prompt's index, target latents and reference latents, each (64, h, w)."""
+    """One training sample at one size: the prompt's index, target latents and reference latents, each (64, h, w), and the target's vision features (C, h, w)."""
 
     row: int
     task: str
     prompt: int
     target: Tensor
     references: list[Tensor]
+    features: Tensor | None = None
 
 
 class EncodedSet:
-    """Random access to the encoded samples."""
+    """Random access to the encoded samples; ``features``: also to the targets' vision features. Raises QI2Error where the folder lacks them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, features: bool = False) -> None:
         folder = Path(folder)
         if not (folder / ROWS).exists():
             raise QI2Error(f"{folder} holds no encoded samples; run stage `encode`")
         self.rows = pd.read_parquet(folder / ROWS)
         self.version = file_sha256(folder / ROWS)
         self.prompts = PromptStore(folder / PROMPTS)
-        self.latents = {int(p.stem.split("_")[1]): LatentStore(p) for p in sorted(folder.glob("latents_*.safetensors"))}
+        self.latents, self.features = _stores(folder, LATENTS), _stores(folder, FEATURES) if features else {}
+        if features and not self.features:
+            raise QI2Error(f"{folder} has no vision features, which an alignment needs; set encode.features=true and run stage `encode` again")
         self._prompts = {size: self.rows[f"prompts_{size}"].tolist() for size in self.latents}
         self._task = self.rows["task"].tolist()
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
@@ -105,8 +110,9 @@ class EncodedSet:
             why = f"its picture is smaller, or encode lacks {size} in sizes or, for an edit, in edit_sizes"
             raise QI2Error(f"row {self.rows['id'][row]} was not encoded at {size} px: {why}")
         references = [self.reference(int(i), size) for i in self._references[row]]
-        target = self.latents[size][self._target[row]]
-        return Sample(row, self._task[row], int(prompts[int(rng.integers(len(prompts)))]), target, references)
+        image = self._target[row]
+        features = self.features[size][image] if self.features else None
+        return Sample(row, self._task[row], int(prompts[int(rng.integers(len(prompts)))]), self.latents[size][image], references, features)
 
     def reference(self, image: int, size: int) -> Tensor:
         """Latents of a reference, which is not enlarged: at the largest size that it was encoded at, up to ``size``."""
@@ -130,6 +136,10 @@ def write(folder: Path, rows: pd.DataFrame, prompts: Sequence[EncodedPrompt], ve
     (folder / VERSIONS).write_text(json.dumps(versions, indent=1))
 
 
-def latent_writer(folder: Path, size: int, channels: int, shapes: Sequence[tuple[int, int]]) -> LatentWriter:
-    """The folder's latents at ``size`` px; shapes: height and width in latent cells of every image, (0, 0) where it has none at this size."""
-    return LatentWriter(folder / f"latents_{size}.safetensors", channels, shapes)
+def latent_writer(folder: Path, size: int, channels: int, shapes: Sequence[tuple[int, int]], what: str = LATENTS) -> LatentWriter:
+    """The folder's latents at ``size`` px, or its features; shapes: height and width in latent cells of every image, (0, 0) where it has none at this size."""
+    return LatentWriter(folder / f"{what}_{size}.safetensors", channels, shapes)
+
+
+def _stores(folder: Path, what: str) -> dict[int, LatentStore]:
+    return {int(path.stem.split("_")[1]): LatentStore(path) for path in sorted(folder.glob(f"{what}_*.safetensors"))}

@@ -48,6 +48,11 @@ class ChainedLatents(_Chained):
         store, own = self._at(i)
         return store is not None and bool(store.has(own))
 
+    @property
+    def channels(self) -> int:
+        """C of every image, the same in all folders."""
+        return int(self.stores[0].channels)
+
     def __getitem__(self, i: int) -> Tensor:
         store, own = self._at(i)
         return store[own]  # type: ignore[no-any-return]
@@ -56,8 +61,8 @@ class ChainedLatents(_Chained):
 class JoinedSet(EncodedSet):
     """A curated set and a further one whose rows come ``repeat`` times for one of the first. Raises QI2Error where they were encoded differently."""
 
-    def __init__(self, first: Path, more: Path, repeat: int = 1) -> None:
-        sets = [EncodedSet(first), EncodedSet(more)]
+    def __init__(self, first: Path, more: Path, repeat: int = 1, features: bool = False) -> None:
+        sets = [EncodedSet(first, features), EncodedSet(more, features)]
         _check_same(first, more)
         self.added, self.repeat = len(sets[1].rows), repeat
         images = [0, 1 + int(max(max(sets[0]._target), max((i for own in sets[0]._references for i in own), default=0)))]
@@ -66,6 +71,7 @@ class JoinedSet(EncodedSet):
         self.version = hashlib.sha256("".join([sets[0].version, sets[1].version, str(repeat)]).encode()).hexdigest()
         self.prompts = ChainedPrompts([s.prompts for s in sets], prompts)  # type: ignore[assignment]
         self.latents = {size: ChainedLatents([s.latents.get(size) for s in sets], images) for size in sets[0].latents}  # type: ignore[misc]
+        self.features = {size: ChainedLatents([s.features.get(size) for s in sets], images) for size in sets[0].features}  # type: ignore[misc]
         self._prompts = {size: self.rows[f"prompts_{size}"].tolist() for size in self.latents}
         self._task = self.rows["task"].tolist()
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
@@ -96,8 +102,8 @@ def _check_same(first: Path, more: Path) -> None:
         raise QI2Error(f"{more} was encoded with another {', '.join(wrong)} than {first}; run stage `accepted` again")
 
 
-def training_set(encoded: Path, accepted: Path | None = None, repeat: int = 1) -> EncodedSet:
-    """What a phase trains on: the curated set, and what was accepted where there is any."""
+def training_set(encoded: Path, accepted: Path | None = None, repeat: int = 1, features: bool = False) -> EncodedSet:
+    """What a phase trains on: the curated set, and what was accepted where there is any; with the targets' vision features where asked for."""
     if accepted is None or not (accepted / ROWS).exists():
-        return EncodedSet(encoded)
-    return JoinedSet(encoded, accepted, repeat)
+        return EncodedSet(encoded, features)
+    return JoinedSet(encoded, accepted, repeat, features)
