@@ -1,4 +1,4 @@
-"""Stage `encode`: latents and condition features of all curated samples, computed once.
+"""Stage `encode`: latents and condition features of all curated samples, computed once (or only named, where training computes them: `online`).
 
 VAE and condition encoder are frozen from here on, so every later stage reads the same numbers instead of computing them again.
 At every size an image is resized so that it covers its aspect bucket there, and cut to it in the middle. None is enlarged: a sample exists at
@@ -30,7 +30,7 @@ from qi2.models.sequence import EncodedPrompt
 from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
-from qi2.training.encoded import FEATURES, latent_writer, write
+from qi2.training.encoded import FEATURES, latent_writer, write, write_rows
 from qi2.training.flat import LatentWriter
 from qi2.training.versions import versions
 
@@ -110,14 +110,21 @@ def encode_sets(
     model, encoder = VAE.load(vae).to(device_of(settings.device)), ConditionEncoder.load(vlm, settings.device)
     with publish(out) as staging:
         shapes = image_shapes(rows, pictures, place, settings)
-        for size, boxes in shapes.items():
-            encode_images(model, pictures, size, boxes, staging)
-            if settings.features:
-                own = {place[row["id"]] for row in rows if size in sizes_of(row, pictures, place[row["id"]], settings)}
-                encode_features(encoder, pictures, size, [box if i in own else (0, 0) for i, box in enumerate(boxes)], staging)
-        prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
-        write(staging, table, prompts, versions(model, encoder, settings))
-        metrics = {f"{name}/samples": float(len(table)), f"{name}/prompts": float(len(prompts)), f"{name}/images": float(len(images))}
+        texts, shown, table = prompt_table(rows, pictures, place, settings)
+        if settings.online:
+            from qi2.training.online import write_online
+
+            write_rows(staging, table, versions(model, encoder, settings))
+            write_online(staging, out, settings, sets, {"vlm": vlm, "vae": vae}, images, shapes, texts, shown)
+        else:
+            for size, boxes in shapes.items():
+                encode_images(model, pictures, size, boxes, staging)
+                if settings.features:
+                    own = {place[row["id"]] for row in rows if size in sizes_of(row, pictures, place[row["id"]], settings)}
+                    encode_features(encoder, pictures, size, [box if i in own else (0, 0) for i, box in enumerate(boxes)], staging)
+            keeping = CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder
+            write(staging, table, encode_texts(keeping, texts, shown, pictures), versions(model, encoder, settings))
+        metrics = {f"{name}/samples": float(len(table)), f"{name}/prompts": float(len(texts)), f"{name}/images": float(len(images))}
         metrics[f"{name}/fills_no_size"] = float((table["side"] == 0).sum())
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     reporter.metrics(metrics, 0)
@@ -185,8 +192,8 @@ def _put_all(writer: LatentWriter, what: str, read: Callable[[list[Image.Image]]
     """Those of one box together."""
     wanted = {box: [i for i, own in enumerate(boxes) if own == box] for box in sorted({*boxes} - {(0, 0)})}
     with Progress(what, sum(map(len, wanted.values())), "image") as progress:
-        for (width, height), chosen in wanted.items():
-            for part in chunks(chosen, max(1, min(BATCH, PIXELS // (width * height)))):
+        for box, chosen in wanted.items():
+            for part in chunks(chosen, pass_size(box)):
                 for i, values in zip(part, read([pictures(i, size) for i in part]), strict=True):
                     writer.put(i, values)
                 progress.update(len(part))
@@ -204,16 +211,21 @@ def features_of(encoder: ConditionEncoder, pictures: list[Image.Image]) -> Tenso
     return F.normalize(encoder.vision_features(to_tensor(pictures).to(encoder.model.device)), dim=1).cpu()
 
 
+def pass_size(box: Box) -> int:
+    """How many pictures of a box go through a network at once."""
+    return max(1, min(BATCH, PIXELS // (box[0] * box[1])))
+
+
 def chunks(items: list[int], n: int) -> Iterator[list[int]]:
     """At most ``n`` at a time."""
     for start in range(0, len(items), n):
         yield items[start : start + n]
 
 
-def encode_prompts(
-    encoder: ConditionEncoder | CachedEncoder, rows: list[dict[str, Any]], pictures: Pictures, place: dict[str, int], settings: EncodeConfig
-) -> tuple[list[EncodedPrompt], pd.DataFrame]:
-    """All prompts (the empty one first), and the rows with the indices of their prompts and images.
+def prompt_table(
+    rows: list[dict[str, Any]], pictures: Pictures, place: dict[str, int], settings: EncodeConfig
+) -> tuple[list[str], list[list[tuple[int, int]]], pd.DataFrame]:
+    """All prompts (the empty one first), each one's references (image and size), and the rows with the indices of their prompts and images.
 
     A T2I caption is the same at every size; an instruction is encoded once per edit size, because the encoder sees its references.
     """
@@ -233,7 +245,7 @@ def encode_prompts(
                 references += [[(i, pictures.level(i, size)) for i in line["reference_images"]]] * len(used)
             line[f"prompts_{size}"] = list(range(first, first + len(used)))
         lines.append(line)
-    return encode_texts(encoder, texts, references, pictures), pd.DataFrame(lines)
+    return texts, references, pd.DataFrame(lines)
 
 
 def encode_texts(

@@ -28,6 +28,7 @@ IMAGE = -1  # marks an image in a stored layout
 EMPTY = 0  # index of the empty prompt without images: the unconditional branch
 ROWS, PROMPTS, VERSIONS = "rows.parquet", "prompts.safetensors", "versions.json"
 LATENTS, FEATURES = "latents", "features"
+ONLINE = "online.json"  # in a folder without latents and hidden states: `qi2.training.online`
 
 
 class PromptStore:
@@ -62,7 +63,10 @@ class PromptStore:
 
 @dataclass
 class Sample:
-    """One training sample at one size: the prompt's index, target latents and reference latents, each (64, h, w), and the target's vision features (C, h, w)."""
+    """One training sample at one size: the prompt's index, target latents and reference latents, each (64, h, w).
+
+    features (C, h, w): the target's vision features, where the set was opened with them; encoded: the prompt, where it is not read by its index.
+    """
 
     row: int
     task: str
@@ -70,21 +74,42 @@ class Sample:
     target: Tensor
     references: list[Tensor]
     features: Tensor | None = None
+    encoded: EncodedPrompt | None = None
+
+
+@dataclass
+class Choice:
+    """A row's prompt and images, by index; references: image, and the size that it comes at."""
+
+    row: int
+    prompt: int
+    image: int
+    references: list[tuple[int, int]]
 
 
 class EncodedSet:
     """Random access to the encoded samples; ``features``: also to the targets' vision features. Raises QI2Error where the folder lacks them."""
 
+    online = False
+
     def __init__(self, folder: Path, features: bool = False) -> None:
-        folder = Path(folder)
-        if not (folder / ROWS).exists():
-            raise QI2Error(f"{folder} holds no encoded samples; run stage `encode`")
-        self.rows = pd.read_parquet(folder / ROWS)
-        self.version = file_sha256(folder / ROWS)
-        self.prompts = PromptStore(folder / PROMPTS)
-        self.latents, self.features = _stores(folder, LATENTS), _stores(folder, FEATURES) if features else {}
+        self._read_rows(folder)
+        if (self.folder / ONLINE).exists():
+            raise QI2Error(f"{folder} keeps no latents and hidden states (encode.online), which are read here; set encode.online=false and run stage `encode`")
+        self.prompts = PromptStore(self.folder / PROMPTS)
+        self.latents, self.features = _stores(self.folder, LATENTS), _stores(self.folder, FEATURES) if features else {}
         if features and not self.features:
             raise QI2Error(f"{folder} has no vision features, which an alignment needs; set encode.features=true and run stage `encode` again")
+        self._index()
+
+    def _read_rows(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / ROWS).exists():
+            raise QI2Error(f"{folder} holds no encoded samples; run stage `encode`")
+        self.rows = pd.read_parquet(self.folder / ROWS)
+        self.version = file_sha256(self.folder / ROWS)
+
+    def _index(self) -> None:
         self._prompts = {size: self.rows[f"prompts_{size}"].tolist() for size in self.latents}
         self._task = self.rows["task"].tolist()
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
@@ -103,26 +128,41 @@ class EncodedSet:
                 raise QI2Error(f"edits of stage {stage} were not encoded at {size} px; add {size} to encode.edit_sizes, or train edits at other sizes")
         return PlanRows(rows.index.to_numpy(), task, rows["kind"].fillna("").to_numpy(dtype=str), ready, self.version)
 
-    def sample(self, row: int, size: int, rng: np.random.Generator) -> Sample:
-        """A row at a size (pixels), with one of its captions. Raises QI2Error where the row was not encoded at that size."""
+    def choose(self, row: int, size: int, rng: np.random.Generator) -> Choice:
+        """What a row at a size (pixels) is made of, with one of its captions. Raises QI2Error where the row was not encoded at that size."""
         prompts = self._prompts[size][row]
         if not len(prompts):
             why = f"its picture is smaller, or encode lacks {size} in sizes or, for an edit, in edit_sizes"
             raise QI2Error(f"row {self.rows['id'][row]} was not encoded at {size} px: {why}")
-        references = [self.reference(int(i), size) for i in self._references[row]]
-        image = self._target[row]
-        features = self.features[size][image] if self.features else None
-        return Sample(row, self._task[row], int(prompts[int(rng.integers(len(prompts)))]), self.latents[size][image], references, features)
+        references = [(int(i), self.level(int(i), size)) for i in self._references[row]]
+        return Choice(row, int(prompts[int(rng.integers(len(prompts)))]), int(self._target[row]), references)
 
-    def reference(self, image: int, size: int) -> Tensor:
-        """Latents of a reference, which is not enlarged: at the largest size that it was encoded at, up to ``size``."""
-        return self.latents[max(s for s, store in self.latents.items() if s <= size and store.has(image))][image]
+    def sample(self, row: int, size: int, rng: np.random.Generator) -> Sample:
+        """A row at a size (pixels), as `choose` says."""
+        own = self.choose(row, size, rng)
+        features = self.features[size][own.image] if self.features else None
+        references = [self.latents[level][image] for image, level in own.references]
+        return Sample(row, self._task[row], own.prompt, self.latents[size][own.image], references, features)
+
+    def samples(self, rows: Sequence[int], size: int, draws: Sequence[np.random.Generator]) -> list[Sample]:
+        """Several rows, each with a generator of its own."""
+        return [self.sample(row, size, draw) for row, draw in zip(rows, draws, strict=True)]
+
+    def level(self, image: int, size: int) -> int:
+        """The size of a reference, which is not enlarged: the largest that it was encoded at, up to ``size``."""
+        return max(s for s, store in self.latents.items() if s <= size and store.has(image))
 
     def condition(self, samples: Sequence[Sample], drop: Sequence[bool] | None = None) -> Condition:
         """Collated conditions; a dropped one becomes the empty prompt without references (unconditional dropout, Table 2)."""
         dropped = drop if drop is not None else [False] * len(samples)
-        prompts = [self.prompts[EMPTY if gone else s.prompt] for s, gone in zip(samples, dropped, strict=True)]
+        prompts = [self._prompt(s, gone) for s, gone in zip(samples, dropped, strict=True)]
         return collate(prompts, [[] if gone else s.references for s, gone in zip(samples, dropped, strict=True)])
+
+    def _prompt(self, sample: Sample, dropped: bool) -> EncodedPrompt:
+        if sample.encoded is None:
+            return self.prompts[EMPTY if dropped else sample.prompt]
+        empty = self.prompts[EMPTY]
+        return EncodedPrompt(empty.text.to(sample.encoded.text.device), empty.layout) if dropped else sample.encoded
 
     def unconditional(self, n: int) -> Condition:
         """n times the empty prompt."""
@@ -131,8 +171,13 @@ class EncodedSet:
 
 def write(folder: Path, rows: pd.DataFrame, prompts: Sequence[EncodedPrompt], versions: Mapping[str, Any]) -> None:
     """Write an encoded folder, all but its latents. rows: id, task, kind, stages, side (px that the target fills), image, reference_images, prompts_SIZE."""
-    rows.to_parquet(folder / ROWS, index=False)
+    write_rows(folder, rows, versions)
     save_file(PromptStore.pack(prompts), folder / PROMPTS)
+
+
+def write_rows(folder: Path, rows: pd.DataFrame, versions: Mapping[str, Any]) -> None:
+    """Of an encoded folder, what does not depend on whether latents and hidden states are kept."""
+    rows.to_parquet(folder / ROWS, index=False)
     (folder / VERSIONS).write_text(json.dumps(versions, indent=1))
 
 

@@ -57,12 +57,9 @@ class Mixture:
     def part(self, step: int, dropout: float = 0.0, share: Share = WHOLE) -> Part:
         """A step's samples, or a share of them; no others are read."""
         own = self.plan.step(step).part(share)
-        samples, drop = [], []
-        for row, number in zip(own.rows.tolist(), own.samples.tolist(), strict=True):
-            draw = rng.numpy_rng(self.seed, f"{self.name}/sample", number)
-            samples.append(self.data.sample(row, own.size, draw))
-            drop.append(bool(draw.random() < dropout))
-        return Part(own.size, samples, drop, own.samples)
+        draws = [rng.numpy_rng(self.seed, f"{self.name}/sample", number) for number in own.samples.tolist()]
+        samples = self.data.samples(own.rows.tolist(), own.size, draws)
+        return Part(own.size, samples, [bool(draw.random() < dropout) for draw in draws], own.samples)
 
 
 @dataclass
