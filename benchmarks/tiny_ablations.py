@@ -41,8 +41,8 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def train(recipe: Any, runs: Path, until: str) -> tuple[Any, dict[str, float]]:
-    """The model after the phases up to ``until``, and CPU seconds of each."""
+def train(recipe: Any, runs: Path, until: str, checkpoints: Path | None = None) -> tuple[Any, dict[str, float]]:
+    """The model after the phases up to ``until``, and CPU seconds of each; of a training that goes on, since then."""
     from qi2.core.reporter import NullReporter
     from qi2.mmdit.module import MMDiTModule
     from qi2.mmdit.train import start_model
@@ -54,7 +54,7 @@ def train(recipe: Any, runs: Path, until: str) -> tuple[Any, dict[str, float]]:
     for name in PHASES[: PHASES.index(until) + 1]:
         phase, start = getattr(recipe, name), time.process_time()
         module = MMDiTModule(model, data, phase, name, recipe.seed)
-        fit(module, name, NullReporter(), ema=phase.ema)
+        fit(module, name, NullReporter(), checkpoints=checkpoints / name if checkpoints else None, ema=phase.ema)
         model, seconds[name] = module.model, round(time.process_time() - start, 1)
     return model.eval(), seconds
 
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--until", choices=PHASES, default="sft", help="the last phase to train")
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as key=value")
     parser.add_argument("--runs", type=Path, help="folder of a finished run of scale tiny")
+    parser.add_argument("--checkpoints", type=Path, help="folder to go on from when the same command was stopped")
     parser.add_argument("--against", type=Path, help="output of another variant, for paired differences")
     given = parser.parse_args()
     import torch
@@ -153,7 +154,7 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = load(Recipe, [settings.ROOT / "conf" / "scale" / "tiny.yaml"], [*VARIANTS[given.variant], *given.set])
     runs = given.runs or settings.ROOT / settings.runs_folder("tiny")
-    model, seconds = train(recipe, runs, given.until)
+    model, seconds = train(recipe, runs, given.until, given.checkpoints)
     found = verdicts(recipe, runs, model)
     floor = json.loads((runs / "evaluate" / "metrics.json").read_text())["edit/vae_floor_mae"]
     result: dict[str, Any] = {"variant": given.variant, "until": given.until, "set": given.set, "seconds": seconds} | figures(found, floor)
