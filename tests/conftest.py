@@ -83,8 +83,8 @@ def _encode(world: SmallWorld, encoder: Any, vae: Any, scenes: Sequence[tuple[An
     from qi2.models.condition import ConditionEncoder
     from qi2.models.pixels import to_tensor
     from qi2.models.vae import VAE
-    from qi2.training.encode import features_of
     from qi2.training.encoded import FEATURES, latent_writer, write
+    from qi2.training.pictures import features_of
     from qi2.training.versions import versions
 
     pictures = [render(scene, 64) for scene, _ in scenes]

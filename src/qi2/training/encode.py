@@ -1,94 +1,42 @@
 """Stage `encode`: latents and condition features of all curated samples, computed once (or only named, where training computes them: `online`).
 
 VAE and condition encoder are frozen from here on, so every later stage reads the same numbers instead of computing them again.
-At every size an image is resized so that it covers its aspect bucket there, and cut to it in the middle. None is enlarged: a sample exists at
-the sizes that its target fills, a smaller reference comes at the largest size that it fills; the VLM and the VAE see the same picture.
+How pictures come to their sizes: `pictures`.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
-from qi2.data.aspect import STEP, bucket
+from qi2.data.aspect import STEP
 from qi2.data.shards import Sidecar
 from qi2.models.condition import PATCH, ConditionEncoder
 from qi2.models.condition_cache import CachedEncoder
-from qi2.models.pixels import to_tensor
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
 from qi2.training.encoded import FEATURES, latent_writer, write, write_rows
 from qi2.training.flat import LatentWriter
+from qi2.training.online import write_online
+from qi2.training.pictures import BATCH, Box, Pictures, chunks, features_of, latents_of, pass_size
 from qi2.training.versions import versions
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
 STAGES = range(1, 7)
-BATCH = 128
-PIXELS = BATCH * 256 * 256  # of one pass through the VAE
-KEPT_BYTES = 1 << 30  # of pictures at their sizes that are kept between VAE and VLM; others are decoded again
 OWN = ("user", "photo_edit", "accepted")  # sources that come whatever kinds are chosen
-Box = tuple[int, int]
-
-
-class Pictures:
-    """The images of the data sets, by index, each in its bucket at a size."""
-
-    def __init__(self, names: list[str], sets: dict[int, Sidecar], sizes: list[int]) -> None:
-        self.names, self.sizes = names, sorted(sizes)
-        self.held = {name: side for side in sets.values() for name in side.table["id"]}
-        self.full: dict[str, Box] = {}
-        for side in sets.values():
-            self.full |= upright_sizes(side.table)
-        self._kept: dict[tuple[int, int], Image.Image] = {}
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def side(self, i: int) -> int:
-        """The largest size that an image fills, 0 where it fills none."""
-        return max((size for size in self.sizes if min(self.full[self.names[i]]) >= size), default=0)
-
-    def level(self, i: int, size: int) -> int:
-        """The size at which an image comes as a reference: not above what it fills, unless it fills none."""
-        return min(size, self.side(i) or self.sizes[0])
-
-    def box(self, i: int, size: int) -> Box:
-        """Width and height of its bucket."""
-        width, height = self.full[self.names[i]]
-        return bucket(size, width / height)
-
-    def __call__(self, i: int, size: int) -> Image.Image:
-        """The image at a size, cut to its bucket."""
-        if (i, size) in self._kept:
-            return self._kept[i, size]
-        picture = cover(self.held[self.names[i]].image(self.names[i]), self.box(i, size))
-        if self._bytes < KEPT_BYTES:
-            self._kept[i, size] = picture
-            self._bytes += 3 * picture.width * picture.height
-        return picture
-
-
-def upright_sizes(table: pd.DataFrame) -> dict[str, Box]:
-    """Width and height by id, as readers see the pictures; rows that EXIF turns by a quarter change both."""
-    turned = table["orientation"].to_numpy(float) >= 5 if "orientation" in table else [False] * len(table)
-    lines = zip(table["id"], table["width"].tolist(), table["height"].tolist(), turned, strict=True)
-    return {name: (int(height), int(width)) if turn else (int(width), int(height)) for name, width, height, turn in lines}
 
 
 def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
@@ -112,8 +60,6 @@ def encode_sets(
         shapes = image_shapes(rows, pictures, place, settings)
         texts, shown, table = prompt_table(rows, pictures, place, settings)
         if settings.online:
-            from qi2.training.online import write_online
-
             write_rows(staging, table, versions(model, encoder, settings))
             write_online(staging, out, settings, sets, {"vlm": vlm, "vae": vae}, images, shapes, texts, shown)
         else:
@@ -146,16 +92,6 @@ def samples(tables: dict[int, pd.DataFrame], kinds: list[str]) -> list[dict[str,
     if not found:
         raise QI2Error(f"the data sets have no sample of the kinds {kinds or 'any'}; loosen the thresholds in curate, or encode.kinds")
     return [found[name] for name in sorted(found)]
-
-
-def square(image: Image.Image, size: int) -> Image.Image:
-    """The centred square of an image at ``size`` pixels."""
-    return cover(image, (size, size))
-
-
-def cover(image: Image.Image, box: Box) -> Image.Image:
-    """An image resized so that it covers a box (width, height), and cut to it in the middle."""
-    return image if image.size == box else ImageOps.fit(image, box, Image.Resampling.BOX)
 
 
 def sizes_of(row: dict[str, Any], pictures: Pictures, target: int, settings: EncodeConfig) -> list[int]:
@@ -197,29 +133,6 @@ def _put_all(writer: LatentWriter, what: str, read: Callable[[list[Image.Image]]
                 for i, values in zip(part, read([pictures(i, size) for i in part]), strict=True):
                     writer.put(i, values)
                 progress.update(len(part))
-
-
-@torch.no_grad()
-def latents_of(vae: VAE, pictures: list[Image.Image]) -> Tensor:
-    """Latents (B, 64, h, w) of pictures of one size, on the CPU."""
-    return vae.encode(to_tensor(pictures).to(vae.latent_mean.device)).cpu()
-
-
-@torch.no_grad()
-def features_of(encoder: ConditionEncoder, pictures: list[Image.Image]) -> Tensor:
-    """Vision features (B, C, h, w) of pictures of one size, on the CPU; of length 1, for only their direction is used and half precision keeps that."""
-    return F.normalize(encoder.vision_features(to_tensor(pictures).to(encoder.model.device)), dim=1).cpu()
-
-
-def pass_size(box: Box) -> int:
-    """How many pictures of a box go through a network at once."""
-    return max(1, min(BATCH, PIXELS // (box[0] * box[1])))
-
-
-def chunks(items: list[int], n: int) -> Iterator[list[int]]:
-    """At most ``n`` at a time."""
-    for start in range(0, len(items), n):
-        yield items[start : start + n]
 
 
 def prompt_table(

@@ -28,8 +28,8 @@ from qi2.models.sequence import EncodedPrompt
 from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
-from qi2.training.encode import BATCH, Box, Pictures, chunks, features_of, latents_of, pass_size
 from qi2.training.encoded import EMPTY, ONLINE, VERSIONS, EncodedSet, Sample
+from qi2.training.pictures import BATCH, Box, Pictures, chunks, features_of, latents_of, pass_size
 from qi2.training.versions import check
 
 TEXTS, IMAGES = "texts.parquet", "images.parquet"

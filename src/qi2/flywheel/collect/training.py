@@ -21,8 +21,8 @@ from qi2.evaluation.run_folder import RunFolder
 from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
 from qi2.mmdit.preview import drawn, shown
-from qi2.training.encode import cover
 from qi2.training.joined import open_set
+from qi2.training.pictures import cover
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
