@@ -121,7 +121,7 @@ class OnlineSet(EncodedSet):
         device = made["device"]
         if device == "cuda" and "LOCAL_RANK" in os.environ:
             device = f"cuda:{os.environ['LOCAL_RANK']}"  # each of this machine's processes has its own
-        vlm, vae = (self.folder / made["models"][name] for name in ("vlm", "vae"))
+        vlm, vae = ((self.folder.resolve() / made["models"][name]).resolve() for name in ("vlm", "vae"))
         encoder, autoencoder = ConditionEncoder.load(vlm, device), VAE.load(vae).requires_grad_(False).to(device_of(device))
         check(self.folder, autoencoder, encoder)
         return encoder, autoencoder
@@ -129,7 +129,7 @@ class OnlineSet(EncodedSet):
     def _shards(self, made: dict[str, Any]) -> dict[int, Sidecar]:
         sides = {}
         for entry in made["shards"]:
-            side = self.folder / entry["folder"]
+            side = (self.folder.resolve() / entry["folder"]).resolve()
             if not (side / SIDECAR).exists() or file_sha256(side / SIDECAR) != entry["sha256"]:
                 raise QI2Error(
                     f"{self.folder} encodes while training and reads {side}, which is missing or another now; run the stages `datasets` and `encode`"
