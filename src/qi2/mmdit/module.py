@@ -15,6 +15,7 @@ from qi2.training.aligner import Aligner
 from qi2.training.data_plan import T2I, TI2I, PlanSettings
 from qi2.training.encoded import EncodedSet
 from qi2.training.mixture import Mixture, Part, add_noise, aligned_losses, in_blocks, shardable, supervised_losses
+from qi2.training.scale import anywhere
 from qi2.training.share import WHOLE, Share
 from qi2.training.step_module import StepModule
 
@@ -73,11 +74,12 @@ class MMDiTModule(StepModule):
     def training_step(self, batch: Part, _: int) -> Tensor:
         mean, std = self.times()
         noised = add_noise(batch, mean, std, self.seed, f"{self.name}/noise", self.device)
+        elsewhere = self.engine.strategy == "fsdp" and anywhere(batch.refers, self.device)
         if self.aligner is None:
-            losses = supervised_losses(self.model, self.data, batch, noised)
+            losses = supervised_losses(self.model, self.data, batch, noised, elsewhere)
             self._observe(batch, losses.detach(), noised.t)
             return losses.mean()
-        losses, apart = aligned_losses(self.model, self.aligner, self.data, batch, noised)
+        losses, apart = aligned_losses(self.model, self.aligner, self.data, batch, noised, elsewhere)
         self._observe(batch, losses.detach(), noised.t)
         self.observe({"train/loss_alignment": apart.detach().mean()}, len(apart))
         return losses.mean() + self.aligner.weight * apart.mean()

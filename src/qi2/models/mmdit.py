@@ -28,6 +28,11 @@ from qi2.models.storage import load_network, save_network
 ORIGIN = "diffusers.json"
 
 
+def without_effect(module: nn.Module) -> Tensor:
+    """Zero, through which gradients of zero reach the module's parameters."""
+    return 0 * torch.stack([p.sum() for p in module.parameters()]).sum()
+
+
 class MMDiT(nn.Module):
     """Predicts the velocity of target latents under a condition of text and reference images.
 
@@ -118,6 +123,18 @@ class MMDiT(nn.Module):
             x = x + is_image * self.place_in(rope.place_features(positions).to(weight))
         return x
 
+    def learn(
+        self, condition: Condition, x_t: Tensor | list[Tensor], t: Tensor, after: int = 0, elsewhere: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Copyable | None]:
+        """`encode_condition` and `trace` in one call, for training: what `trace` gives, and what could be copied.
+
+        Sharded weights are reduced as their gradients come, by all processes alike. So nothing with a gradient may enter the whole network from
+        outside, as a prefix would; and where the samples of some process have references, ``elsewhere``, all must use all weights.
+        """
+        prefix = MMDiT.encode_condition(self, condition)
+        prefix.elsewhere = elsewhere
+        return *MMDiT.trace(self, x_t, t, prefix, after), prefix.copyable and prefix.copyable.fixed
+
     def forward(self, x_t: Tensor | list[Tensor], t: Tensor, prefix: Prefix) -> Tensor | list[Tensor]:
         """Velocity of noisy target latents at times t (B,), or (1,) for all, in [0, 1].
 
@@ -144,14 +161,17 @@ class MMDiT(nn.Module):
         x = self.img_in(targets.tokens(x_t).to(weight))
         if self.config.places:
             x = x + self.place_in(rope.place_features(positions).to(weight))
-        if self.config.image_shortcut and prefix.has_sources:
+        if self.config.image_shortcut and (prefix.has_sources or prefix.elsewhere):
             x = x + self.source_in(targets.like_sources(prefix.sources).to(weight))
         embedding = self._embed_time(t)
         x, hidden = (self._over_cache if self.caches else self._joint)(x, positions, embedding, targets.ragged, prefix, after)
         scale = targets.ragged.spread(1 + self.norm_out(embedding))
         x = scaled_layer_norm(x, scale, self.config.eps)
         if not self.config.copy_head or prefix.copyable is None:
-            return self.proj_out(x), None, hidden
+            drawn = self.proj_out(x)
+            if self.config.copy_head and prefix.elsewhere:
+                drawn = drawn + without_effect(self.copy_head)
+            return drawn, None, hidden
         own = targets.ragged
         return self.proj_out(x), self.copy_head(own.pad(x), own.pad(self._rotation(positions)), prefix.copyable), hidden
 

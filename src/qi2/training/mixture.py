@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qi2.core import rng
 from qi2.models import flow
 from qi2.models.mmdit import MMDiT
-from qi2.models.sequence import Prefix, Targets
+from qi2.models.sequence import Copyable, Targets
 from qi2.objectives.copying import copying_losses
 from qi2.objectives.flow_matching import flow_matching_losses
 from qi2.training.aligner import Aligner
@@ -37,6 +37,11 @@ class Part:
     def features(self) -> list[Tensor]:
         """Per sample, the target's vision features (C, h, w), where the data were opened with them."""
         return [sample.features for sample in self.samples if sample.features is not None]
+
+    @property
+    def refers(self) -> bool:
+        """Whether any sample reads a reference image."""
+        return any(sample.references and not gone for sample, gone in zip(self.samples, self.drop, strict=True))
 
     def split(self, n: int) -> list["Part"]:
         """Into n micro-batches. Raises QI2Error where they would not be equal."""
@@ -86,28 +91,30 @@ def add_noise(part: Part, mean: float, std: float, seed: int, purpose: str, devi
     return Noised(clean, noisy, states, t)
 
 
-def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised) -> Tensor:
-    """Flow-matching loss of every real sample (B,)."""
-    prefix = model.encode_condition(data.condition(part.samples, part.drop))
-    return _losses(*model.predict(noised.x_t, noised.t, prefix), noised, prefix)
+def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised, elsewhere: bool = False) -> Tensor:
+    """Flow-matching loss of every real sample (B,). elsewhere: whether any process's samples have references, where weights are sharded."""
+    drawn, choice, _, copyable = model.learn(data.condition(part.samples, part.drop), noised.x_t, noised.t, 0, elsewhere)
+    return _losses(drawn, choice, noised, copyable)
 
 
-def aligned_losses(model: MMDiT, aligner: Aligner, data: EncodedSet, part: Part, noised: Noised) -> tuple[Tensor, Tensor]:
+def aligned_losses(
+    model: MMDiT, aligner: Aligner, data: EncodedSet, part: Part, noised: Noised, elsewhere: bool = False
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same, and what the model's hidden states lack to the vision features of the clean pictures, 1 - cosine (B,)."""
-    prefix = model.encode_condition(data.condition(part.samples, part.drop))
-    drawn, choice, hidden = model.trace(noised.x_t, noised.t, prefix, aligner.block)
+    condition = data.condition(part.samples, part.drop)
+    drawn, choice, hidden, copyable = model.learn(condition, noised.x_t, noised.t, aligner.block, elsewhere)
     assert hidden is not None
-    return _losses(drawn, choice, noised, prefix), aligner.losses(hidden, part.features, Targets(noised.x_t))
+    return _losses(drawn, choice, noised, copyable), aligner.losses(hidden, part.features, Targets(noised.x_t))
 
 
-def _losses(drawn: Tensor, choice: Tensor | None, noised: Noised, prefix: Prefix) -> Tensor:
+def _losses(drawn: Tensor, choice: Tensor | None, noised: Noised, copyable: Copyable | None) -> Tensor:
     """Of the velocity drawn as tokens (..., 64), and of what was copied where anything could be."""
     targets = Targets(noised.x_t)
-    if choice is None or prefix.copyable is None:
+    if choice is None or copyable is None:
         return flow_matching_losses(targets.images(drawn.to(noised.x_t[0].dtype)), noised.x0, noised.noise)
     own = targets.ragged
     x0, noise = (own.pad(targets.tokens(x)).to(drawn) for x in (noised.x0, noised.noise))
-    return copying_losses(own.pad(drawn), choice, x0, noise, prefix.copyable, own.valid.to(drawn.device))
+    return copying_losses(own.pad(drawn), choice, x0, noise, copyable, own.valid.to(drawn.device))
 
 
 def in_blocks(name: str) -> bool:
@@ -118,4 +125,4 @@ def in_blocks(name: str) -> bool:
 def shardable(model: MMDiT) -> list[tuple[nn.Module, list[str]]]:
     """The MMDiT's parts for `StepModule.parts`."""
     blocks: list[tuple[nn.Module, list[str]]] = [(block, ["keys_values"]) for block in model.blocks]
-    return [*blocks, (model, ["encode_condition", "predict", "trace"])]
+    return [*blocks, (model, ["encode_condition", "predict", "learn"])]
