@@ -28,8 +28,8 @@ from qi2.enhancer.rl import train_rl
 from qi2.enhancer.sft import train_sft
 from qi2.enhancer.template import FULL
 from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
-from qi2.training.encode import square
 from qi2.training.encoded import ROWS
+from qi2.training.pictures import square
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
