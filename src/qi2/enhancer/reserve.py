@@ -1,8 +1,8 @@
 """What SFT does not read, so that RL has something to learn.
 
-On prompts whose combinations SFT has read, its rewrites are nearly always right, and groups of equal rewards teach nothing. A user's prompt, however, may combine
-what no annotation combines. So a share of the training annotations' own combinations is kept from SFT and asked for in RL. What the world holds out for its
-evaluation is no training annotation and is in neither.
+On prompts whose combinations SFT has read, its rewrites are nearly always right, and groups of equal rewards teach nothing. A user's prompt, however, may
+combine what no annotation does. So a share of the training annotations' own combinations is kept from SFT and asked for in RL. What the world holds out for
+its evaluation is no training annotation, and in neither.
 """
 
 import re
