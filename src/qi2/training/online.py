@@ -105,7 +105,7 @@ class OnlineSet(EncodedSet):
         encoder, vae = self._models(made)
         self.version += file_sha256(self.folder / VERSIONS)  # there are no stored numbers that could tell
         images, texts = pd.read_parquet(self.folder / IMAGES), pd.read_parquet(self.folder / TEXTS)
-        sizes = [int(name.removeprefix("box_")) for name in images if name != "name"]
+        sizes = [int(str(name).removeprefix("box_")) for name in images if name != "name"]
         pictures, self.lock = Pictures(images["name"].tolist(), self._shards(made), sizes), RLock()
         boxes = {size: [(int(width), int(height)) for width, height in images[f"box_{size}"]] for size in sizes}
         read, channels = partial(latents_of, vae), vae.cfg.latent_channels
