@@ -1,7 +1,8 @@
 """How two cores serve the image model best, and what its cache saves: ``python -m benchmarks.cores --runs runs/tiny``.
 
 Milliseconds per SFT step of scale tiny with one thread, with two, and in two processes (DDP over gloo) that share its batch; each in processes of
-their own, in turns. ``uncached``: what computing a step's latents and hidden states anew would add to one thread's step. Last line JSON.
+their own, in turns. ``uncached``: what computing a step's latents and hidden states anew would add to one thread's step; ``online``: a step of a
+training that does so (``encode.online``), in a thread beside its steps. Last line JSON.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-WAYS = {"one_thread": (1, 1), "two_threads": (2, 1), "two_processes": (1, 2)}  # threads, processes
+ONLINE = "online"
+WAYS = {"one_thread": (1, 1), "two_threads": (2, 1), "two_processes": (1, 2), ONLINE: (1, 1)}  # threads, processes
 CACHE = "uncached"
 
 
@@ -38,15 +41,28 @@ def step(way: str, runs: Path, steps: int) -> float:
 
     from benchmarks.loop import build
     from qi2.core.reporter import NullReporter
-    from qi2.training.encoded import EncodedSet
     from qi2.training.fit import fit
 
     threads, processes = WAYS[way]
     torch.set_num_threads(threads)
     recipe = _recipe()
-    module = build(recipe, EncodedSet(runs / "encoded"), steps)
+    module = build(recipe, samples(recipe, runs, way == ONLINE), steps)
     fit(module, way, NullReporter(), engine=replace(recipe.engine, dry_run=False, devices=processes), ema=recipe.sft.ema)
     return 1e3 * module.seconds / steps
+
+
+def samples(recipe: Any, runs: Path, online: bool) -> Any:
+    """The run's encoded samples, or the same encoded while they are read."""
+    from qi2.core.reporter import NullReporter
+    from qi2.training.encode import encode
+    from qi2.training.joined import open_set
+
+    if not online:
+        return open_set(runs / "encoded")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = replace(recipe, encode=replace(recipe.encode, online=True))
+        encode(settings, runs / "datasets", runs / "standins" / "vlm", runs / "vae", Path(folder) / "encoded", NullReporter())
+        return open_set(Path(folder) / "encoded")
 
 
 def anew(runs: Path, batches: int) -> float:

@@ -7,6 +7,7 @@ and, with ``--against FILE`` (the output of another variant), paired differences
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ VARIANTS: dict[str, list[str]] = {
     "muon": [f"pretrain.optimizer={MUON}"],
     "wide": ["mmdit.layers=3", "mmdit.width=120", "mmdit.rope_axes=[16, 12, 12]"],
     "deep": ["mmdit.layers=9", "mmdit.width=72", "mmdit.rope_axes=[8, 8, 8]"],
+    "repa": ["encode.features=true", "pretrain.alignment.weight=0.5"],
     "batch_16": ["pretrain.batch_size=16"],
     "more_edits": [
         "pretrain.stages=[{stage: 1, sizes: [32], steps: 60, ti2i_share: 0.0, t_mean: [2.0, 2.0], t_std: 1.2}, "
@@ -39,22 +41,36 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def train(recipe: Any, runs: Path, until: str) -> tuple[Any, dict[str, float]]:
-    """The model after the phases up to ``until``, and CPU seconds of each."""
+def train(recipe: Any, runs: Path, until: str, checkpoints: Path | None = None) -> tuple[Any, dict[str, float]]:
+    """The model after the phases up to ``until``, and CPU seconds of each; of a training that goes on, since then."""
     from qi2.core.reporter import NullReporter
     from qi2.mmdit.module import MMDiTModule
     from qi2.mmdit.train import start_model
     from qi2.training.encoded import EncodedSet
     from qi2.training.fit import fit
 
-    data, seconds = EncodedSet(runs / "encoded"), {}
+    data, seconds = EncodedSet(encoded(recipe, runs), recipe.encode.features), {}
     model = start_model(replace(recipe.mmdit, context_width=data.prompts[0].text.shape[1]), None, recipe.seed)
     for name in PHASES[: PHASES.index(until) + 1]:
         phase, start = getattr(recipe, name), time.process_time()
         module = MMDiTModule(model, data, phase, name, recipe.seed)
-        fit(module, name, NullReporter(), ema=phase.ema)
+        fit(module, name, NullReporter(), checkpoints=checkpoints / name if checkpoints else None, ema=phase.ema)
         model, seconds[name] = module.model, round(time.process_time() - start, 1)
     return model.eval(), seconds
+
+
+def encoded(recipe: Any, runs: Path) -> Path:
+    """The run's encoded samples; where a variant needs vision features, the same encoded anew beside the system's other temporary files, once."""
+    if not recipe.encode.features:
+        return runs / "encoded"
+    from qi2.core.publish import file_sha256
+    from qi2.core.reporter import NullReporter
+    from qi2.training.encode import encode
+
+    out = Path(tempfile.gettempdir()) / f"qi2-features-{file_sha256(runs / 'encoded' / 'manifest.json')[:16]}"
+    if not out.exists():
+        encode(recipe, runs / "datasets", runs / "standins" / "vlm", runs / "vae", out, NullReporter())
+    return out
 
 
 def verdicts(recipe: Any, runs: Path, model: Any, how: Any = None) -> dict[str, Any]:
@@ -126,6 +142,7 @@ def main() -> None:
     parser.add_argument("--until", choices=PHASES, default="sft", help="the last phase to train")
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as key=value")
     parser.add_argument("--runs", type=Path, help="folder of a finished run of scale tiny")
+    parser.add_argument("--checkpoints", type=Path, help="folder to go on from when the same command was stopped")
     parser.add_argument("--against", type=Path, help="output of another variant, for paired differences")
     given = parser.parse_args()
     import torch
@@ -137,7 +154,7 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = load(Recipe, [settings.ROOT / "conf" / "scale" / "tiny.yaml"], [*VARIANTS[given.variant], *given.set])
     runs = given.runs or settings.ROOT / settings.runs_folder("tiny")
-    model, seconds = train(recipe, runs, given.until)
+    model, seconds = train(recipe, runs, given.until, given.checkpoints)
     found = verdicts(recipe, runs, model)
     floor = json.loads((runs / "evaluate" / "metrics.json").read_text())["edit/vae_floor_mae"]
     result: dict[str, Any] = {"variant": given.variant, "until": given.until, "set": given.set, "seconds": seconds} | figures(found, floor)

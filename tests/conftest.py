@@ -83,7 +83,8 @@ def _encode(world: SmallWorld, encoder: Any, vae: Any, scenes: Sequence[tuple[An
     from qi2.models.condition import ConditionEncoder
     from qi2.models.pixels import to_tensor
     from qi2.models.vae import VAE
-    from qi2.training.encoded import latent_writer, write
+    from qi2.training.encoded import FEATURES, latent_writer, write
+    from qi2.training.pictures import features_of
     from qi2.training.versions import versions
 
     pictures = [render(scene, 64) for scene, _ in scenes]
@@ -104,6 +105,9 @@ def _encode(world: SmallWorld, encoder: Any, vae: Any, scenes: Sequence[tuple[An
         latents = latent_writer(folder, 64, 64, [(4, 4)] * len(pictures))
         for i, values in enumerate(vae.encode(to_tensor(pictures))):
             latents.put(i, values)
+    features = latent_writer(folder, 64, encoder.vision_width, [(4, 4)] * len(pictures), FEATURES)
+    for i, values in enumerate(features_of(encoder, pictures)):
+        features.put(i, values)
 
 
 def _model(context_width: int) -> Any:

@@ -31,7 +31,7 @@ from qi2.enhancer.request import Request
 from qi2.enhancer.rewards import Judge
 from qi2.enhancer.template import answer
 from qi2.enhancer.train import EnhancerInputs, learned_rows, train_enhancer, train_enhancer_sft
-from qi2.enhancer.triplets import Triplet
+from qi2.enhancer.triplets import Triplet, read_triplets
 from qi2.enhancer.truth import consistency, shown
 from qi2.recipe import Recipe
 
@@ -123,6 +123,20 @@ def test_without_steps_of_rl_the_sft_model_is_handed_on(recipe: Recipe, raw: Pat
     _rl(still, raw, tmp_path / "sft", tmp_path / "out", None)
     assert _weights(tmp_path / "out") == _weights(tmp_path / "sft")
     assert Enhancer.load(tmp_path / "out").enhance([Request("a red circle")])[0].text
+
+
+def test_rl_asks_for_what_sft_did_not_read(raw: Path, tmp_path: Path) -> None:
+    """A model of four steps writes nothing that can be used, so that the generator is asked for the short prompts themselves."""
+    recipe, seen = load(Recipe, [{"enhancer": {**SMALL, "triplets": {"pool": 96, "reserve": 0.4}}}]), set[str]()
+    _sft(recipe, raw, tmp_path / "sft", tmp_path / "sft_checkpoints")
+    learned, kept = (read_triplets(tmp_path / "sft" / name) for name in ("triplets.jsonl", "reserved.jsonl"))
+
+    def painter(prompts: Sequence[str], references: Sequence[Sequence[Image.Image]], seeds: Sequence[int]) -> list[Image.Image]:
+        seen.update(prompts)
+        return Dreamer([], 32)(prompts, references, seeds)
+
+    train_enhancer(recipe, EnhancerInputs(tmp_path / "sft", raw, None), painter, {}, tmp_path / "out", NullReporter())
+    assert seen and seen <= {t.short for t in kept} and not seen & {t.short for t in learned}
 
 
 def test_adapters_are_trained_and_merged(raw: Path, tmp_path: Path) -> None:

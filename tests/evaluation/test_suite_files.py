@@ -102,12 +102,13 @@ def test_a_folder_of_files_is_the_registry(tmp_path: Path, monkeypatch: pytest.M
 def test_shipped_suites_load_and_the_worlds_prompts_are_what_its_code_draws() -> None:
     for path in suite_files().values():
         assert load_suite(path).name == path.stem
-    for name, lines in (("world-compositional", world_prompts.compositional()), ("world-text", world_prompts.text())):
+    drawn = {"compositional": world_prompts.compositional, "text": world_prompts.text, "portraits": world_prompts.portraits, "layouts": world_prompts.layouts}
+    for name, lines in ((f"world-{name}", draw()) for name, draw in drawn.items()):
         shipped = (registry.FOLDER / f"{name}.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in shipped] == json.loads(json.dumps(lines))
         suite = find_suite(name)
         assert open_scorer(suite).name == "world-checker"
-        assert {row.category for row in suite.rows} == (set(world_prompts.TASKS) if "comp" in name else {"word"})
+        assert {row.category for row in suite.rows} == (set(world_prompts.TASKS) if "comp" in name else {line["category"] for line in lines[:1]})
 
 
 def test_a_suite_without_a_local_scorer_says_what_to_give(tmp_path: Path) -> None:

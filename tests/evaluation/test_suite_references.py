@@ -122,3 +122,10 @@ def test_a_file_is_what_it_is_at_every_size(tmp_path: Path) -> None:
     reference = FileReference(tmp_path / "a.png")
     assert reference.open(64).size == (8, 8)
     assert reference.hash(64) == reference.hash(0)
+
+
+def test_a_photograph_of_a_phone_stands_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: the camera was turned by a quarter
+    Image.new("RGB", (16, 8), "red").save(tmp_path / "a.jpg", exif=exif)
+    assert FileReference(tmp_path / "a.jpg").open(64).size == (8, 16)

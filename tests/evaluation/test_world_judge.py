@@ -1,6 +1,7 @@
 """The world's checkers as a judge of edits: worked out by hand, right for the right picture, and worth nothing for a copy or for another one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,36 @@ def test_a_suite_that_the_world_cannot_judge_says_so_before_anything_is_drawn(tm
         open_scorer(written(tmp_path, f"name: s\ntask: edit\nscorer: judge\naggregate: gedit\nlocal: world\nprompts: [{{prompt: a, {scene}}}]\n"))
     with pytest.raises(QI2Error, match="does not know the scale of aggregate wise"):
         open_scorer(written(tmp_path, "name: s\nscorer: judge\naggregate: wise\nlocal: world\nprompts: [{prompt: a, category: time, rubric: b}]\n"))
+
+
+@pytest.mark.parametrize("name", ["world-portraits", "world-layouts"])
+def test_the_worlds_faces_and_pages_are_answered_attribute_by_attribute(name: str) -> None:
+    suite = find_suite(name)
+    scorer = open_scorer(suite)
+    assert scorer.name == "world-checker" and len(suite.rows) == 40
+    for item in suite.rows[:8]:
+        scene = Scene.from_dict(item.truth["scene"])
+        assert is_heldout(scene)
+        right, bare = scorer.answer([render(scene, 64), render(Scene("many", background=scene.background), 64)], item)
+        assert right is not None and bare is not None
+        assert all(right["answers"].values()), item.id
+        assert bare["answers"]["background"] and not all(bare["answers"].values())
+
+
+def test_one_wrong_feature_is_one_wrong_answer() -> None:
+    suite = find_suite("world-portraits")
+    item = suite.rows[0]
+    scene = Scene.from_dict(item.truth["scene"])
+    assert scene.portrait is not None
+    other = replace(scene, portrait=replace(scene.portrait, shirt="red" if scene.portrait.shirt != "red" else "blue"))
+    (answer,) = open_scorer(suite).answer([render(other, 64)], item)
+    assert answer is not None and [name for name, right in answer["answers"].items() if not right] == ["shirt"]
+    assert AGGREGATORS["dpg"].measure(answer, item, {})["score"] == pytest.approx(5 / 6)
+
+
+def test_questions_that_the_checker_cannot_answer_are_named(tmp_path: Path) -> None:
+    text = "name: s\nscorer: vqa\naggregate: dpg\nlocal: world\nprompts: [{prompt: a, SCENE questions: [{id: hat, question: a hat}]}]\n"
+    with pytest.raises(QI2Error, match="row 1 has no scene"):
+        open_scorer(written(tmp_path, text.replace("SCENE", "")))
+    with pytest.raises(QI2Error, match="row 1 asks for hat; of its scene the world's checker knows"):
+        open_scorer(written(tmp_path, text.replace("SCENE", "scene: {kind: many},")))

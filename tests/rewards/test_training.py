@@ -13,7 +13,8 @@ from qi2.core.publish import verify
 from qi2.core.reporter import NullReporter
 from qi2.objectives.calibration import fit_calibration
 from qi2.recipe import Recipe
-from qi2.rewards.config import DIMENSIONS, NEEDS
+from qi2.rewards import train
+from qi2.rewards.config import DIMENSIONS, NEEDS, RewardsConfig
 from qi2.rewards.data import PromptReader, read_pool, through_vae
 from qi2.rewards.heads import RewardModel
 from qi2.rewards.measure import score_pool
@@ -48,22 +49,42 @@ def test_same_seed_same_weights(stages: Path) -> None:
     assert weights[0] == weights[1]
 
 
+def test_several_processes_give_the_bytes_of_one(stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(stages, stages / "one")
+    monkeypatch.setattr(train, "cores", lambda: 2 * torch.get_num_threads())
+    run(stages, stages / "two", stages / "checkpoints", parallel=2)
+    assert verify(stages / "one") == verify(stages / "two")
+    assert {path.name for path in (stages / "checkpoints").iterdir()} == set(DIMENSIONS)
+
+
+def test_processes_get_about_equally_much_to_do_and_never_outnumber_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RewardsConfig(parallel=0)
+    config.alignment.steps, config.instruction.steps, config.consistency.steps, config.aesthetic.steps, config.portrait.steps = 350, 200, 60, 120, 40
+    monkeypatch.setattr(train, "cores", lambda: 2)
+    assert train.divided(config, 1) == [("alignment", "portrait"), ("aesthetic", "instruction", "consistency")]
+    assert train.divided(config, 2) == [DIMENSIONS]
+    monkeypatch.setattr(train, "cores", lambda: 64)
+    assert len(train.divided(config, 1)) == 4
+    config.parallel = 1
+    assert train.divided(config, 1) == [DIMENSIONS]
+
+
 def test_a_killed_run_keeps_the_rewards_that_were_done(stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(stages, stages / "whole")
     steps = []
-    train = RewardModel.look
+    look = RewardModel.look
 
     def stop(self: RewardModel, images: torch.Tensor) -> torch.Tensor:
         if self.training and self.config.dimension == "portrait":
             raise KeyboardInterrupt
         steps.append(self.config.dimension)
-        return train(self, images)
+        return look(self, images)
 
     monkeypatch.setattr(RewardModel, "look", stop)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(stages, stages / "rewards", stages / "checkpoints")
     assert not (stages / "rewards").exists()
-    monkeypatch.setattr(RewardModel, "look", train)
+    monkeypatch.setattr(RewardModel, "look", look)
     run(stages, stages / "rewards", stages / "checkpoints")
     for name in DIMENSIONS:
         whole, resumed = ((stages / folder / name / "model.safetensors").read_bytes() for folder in ("whole", "rewards"))

@@ -24,10 +24,11 @@ from qi2.models.pixels import to_tensor
 from qi2.models.vae import VAE
 from qi2.recipe import Recipe
 from qi2.training.config import EncodeConfig
-from qi2.training.encode import cover, encode
+from qi2.training.encode import encode
 from qi2.training.encoded import EncodedSet
 from qi2.training.flat import LatentStore, LatentWriter
 from qi2.training.mixture import Part, add_noise, supervised_losses
+from qi2.training.pictures import cover
 from qi2.training.versions import check
 
 PICTURES = {"square": (64, 64), "wide": (192, 96), "tall": (70, 150), "large": (128, 128), "small": (40, 40)}

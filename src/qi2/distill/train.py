@@ -10,8 +10,8 @@ from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.distill.module import DistillModule
 from qi2.models.lora import adapter_of, merge, save_adapter
 from qi2.models.mmdit import MMDiT
-from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
+from qi2.training.joined import open_set
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -29,7 +29,7 @@ class DistillInputs:
 def train_distill(cfg: "Recipe", inputs: DistillInputs, out: Path, reporter: Reporter) -> dict[str, float]:
     """Write model.safetensors, config.json, metrics.json and curves.csv of the student to ``out``; with LoRA also its adapter."""
     with publish(out) as staging:
-        module = DistillModule(MMDiT.load(inputs.teacher), EncodedSet(inputs.encoded), cfg.distill, cfg.sampler, cfg.seed)
+        module = DistillModule(MMDiT.load(inputs.teacher), open_set(inputs.encoded), cfg.distill, cfg.sampler, cfg.seed)
         reporter.metrics({f"data/{what}": value for what, value in module.mixture.plan.figures(module.total_steps).items()}, 0)
         fit(module, "distill", Reporters(reporter, FileReporter(staging)), engine=cfg.engine, checkpoints=inputs.checkpoints, ema=cfg.distill.ema)
         if cfg.distill.lora.rank:

@@ -37,6 +37,7 @@ class TripletsConfig:
     )  # fmt: skip
     edit_mixture: dict[str, float] = field(default_factory=lambda: {"concise": 1.0, "colloquial": 0.5})  # report: no stochastic removal for edits
     keep: float = 0.15  # share of triplets whose prompt is full already, so that a full prompt is left as it is
+    reserve: float = 0.0  # share of what annotations combine (a colour with a shape; else of their rows) that SFT does not read and RL asks for
     wordings: list[str] = field(default_factory=list)  # further files of colloquial wordings
     examples: list[str] = field(default_factory=list)  # JSONL files of further triplets
     llm: str = ""  # a chat model (folder or hub id) that classifies and degrades; "": exact rules

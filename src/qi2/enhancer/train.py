@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,20 +23,22 @@ from qi2.enhancer.enhance import Enhancer
 from qi2.enhancer.llm import LLMDegrader
 from qi2.enhancer.painter import Painter
 from qi2.enhancer.request import Request
+from qi2.enhancer.reserve import divide
 from qi2.enhancer.rewards import Judge, Scorer
 from qi2.enhancer.rl import train_rl
 from qi2.enhancer.sft import train_sft
 from qi2.enhancer.template import FULL
 from qi2.enhancer.triplets import Degrade, Degrader, Triplet, annotations, build, figures, read_triplets, sound, write_triplets
-from qi2.training.encode import square
 from qi2.training.encoded import ROWS
+from qi2.training.pictures import square
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
 HELD = 64  # triplets that neither stage sees, for their figures
 SHOWN = 24  # of them
-TRIPLETS = "triplets.jsonl"
+TRIPLETS = "triplets.jsonl"  # of SFT
+RESERVED = "reserved.jsonl"  # of RL alone
 
 
 @dataclass
@@ -56,8 +58,9 @@ def train_enhancer_sft(cfg: "Recipe", raw: Path, encoded: Path, out: Path, repor
     config = cfg.enhancer
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
         reporters = Reporters(reporter, FileReporter(staging))
-        triplets, metrics = make_triplets(cfg, learned_rows(raw, encoded))
+        triplets, reserved, metrics = make_triplets(cfg, learned_rows(raw, encoded))
         write_triplets(staging / TRIPLETS, triplets)
+        write_triplets(staging / RESERVED, reserved)
         held, learned = triplets[:HELD], triplets[HELD:] or triplets
         start, tokenizer = lm.start(config.model, _texts(learned), cfg.seed)
         model = lm.adapted(start, config.model.lora_rank)
@@ -81,12 +84,12 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
         reporters = Reporters(reporter, FileReporter(staging))
         triplets = read_triplets(inputs.start / TRIPLETS)
-        held, asked = triplets[:HELD], _asked(triplets[HELD:] or triplets, rl, cfg.seed)
+        held, asked = triplets[:HELD], _asked(read_triplets(inputs.start / RESERVED) or triplets[HELD:] or triplets, rl, cfg.seed)
         before, metrics = Enhancer.load(inputs.start), {"enhancer/steps": float(rl.steps)}
         model = lm.adapted(before.model, config.model.lora_rank)
         if rl.steps:
             judge = Judge(before, asked, painter, scorers, rl.images, cfg.seed, _pictures(Sidecar.load(inputs.raw), config.size))
-            facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(inputs.start / TRIPLETS)}
+            facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": [file_sha256(inputs.start / name) for name in (TRIPLETS, RESERVED)]}
             train_rl(model, before.tokenizer, asked, judge, config, cfg.seed, reporters, Path(scratch), inputs.checkpoints, facts)
             metrics |= {"enhancer/pictures_drawn": float(judge.painter.drawn), "enhancer/pictures_asked": float(judge.painter.asked)}
         enhancer = Enhancer(lm.merged(model).eval(), before.tokenizer, dict(config.instructions), config.limits)
@@ -132,13 +135,18 @@ def learned_rows(raw: Path, encoded: Path) -> pd.DataFrame:
     return table[table["id"].isin(ids)]
 
 
-def make_triplets(cfg: "Recipe", table: pd.DataFrame) -> tuple[list[Triplet], dict[str, float]]:
-    """The training triplets that pass every check, and what they are made of."""
+def make_triplets(cfg: "Recipe", table: pd.DataFrame) -> tuple[list[Triplet], list[Triplet], dict[str, float]]:
+    """The triplets of SFT and those kept for RL (``reserve``) that pass every check, and what the former are made of."""
     config = cfg.enhancer.triplets
     degrade: Degrade = LLMDegrader(config, Degrader(config)) if config.llm else Degrader(config)
-    made = build(annotations(table, config), config, degrade, cfg.seed)
-    kept = [triplet for triplet in made if sound(triplet, cfg.enhancer.limits)]
-    return kept, figures(kept) | {"triplets/kept": float(len(kept)), "triplets/refused": float(len(made) - len(kept))}
+    learned, kept_back, reserved = divide(annotations(table, config), config.reserve, cfg.seed)
+    made = build(learned, config, degrade, cfg.seed)
+    own = build(kept_back, replace(config, pool=round(config.pool * config.reserve), examples=[]), degrade, cfg.seed)
+    own += [triplet for triplet in made if reserved(triplet.fine)]  # examples of the user or the flywheel
+    for_sft, for_rl = ([t for t in group if sound(t, cfg.enhancer.limits)] for group in ([t for t in made if not reserved(t.fine)], own))
+    refused = len(made) + len(own) - len(for_sft) - len(for_rl)
+    counts = {"triplets/kept": len(for_sft), "triplets/reserved": len(for_rl), "triplets/refused": refused}
+    return for_sft, for_rl, figures(for_sft) | {name: float(n) for name, n in counts.items()}
 
 
 def _texts(triplets: Sequence[Triplet]) -> list[str]:

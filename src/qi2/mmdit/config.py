@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from qi2.models.config import LoRAConfig
-from qi2.training.config import OptimizerConfig
+from qi2.training.config import AlignmentConfig, OptimizerConfig
 
 
 @dataclass
@@ -32,4 +32,5 @@ class PhaseConfig:
     dropout: float = 0.1  # unconditional dropout (Table 2)
     kind_weights: dict[str, float] = field(default_factory=dict)  # how often each kind is drawn, relative; 1 where absent
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     ema: float = 0.0  # decay per step of the weight average that the phase ends with; 0: its last weights (not in the report)

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from qi2.config import as_dict
 from qi2.mmdit.config import PhaseConfig, StageConfig
 from qi2.mmdit.preview import Preview
+from qi2.models.config import MMDiTConfig
 from qi2.models.mmdit import MMDiT
+from qi2.training.aligner import Aligner
 from qi2.training.data_plan import T2I, TI2I, PlanSettings
 from qi2.training.encoded import EncodedSet
-from qi2.training.mixture import Mixture, Part, add_noise, in_blocks, shardable, supervised_losses
+from qi2.training.mixture import Mixture, Part, add_noise, aligned_losses, in_blocks, shardable, supervised_losses
+from qi2.training.scale import anywhere
 from qi2.training.share import WHOLE, Share
 from qi2.training.step_module import StepModule
 
@@ -28,6 +31,7 @@ class MMDiTModule(StepModule):
         super().__init__(sum(stage.steps for stage in phase.stages))
         self.model, self.data, self.phase, self.name, self.seed = model, data, phase, name, seed
         self.previews = [preview] if preview else []  # in a list: no part of the module
+        self.aligner = aligner(phase, model.config, data, seed)
         self.mixtures: list[Mixture] = []
         first = 0  # number of a stage's first sample
         for stage in phase.stages:
@@ -70,9 +74,15 @@ class MMDiTModule(StepModule):
     def training_step(self, batch: Part, _: int) -> Tensor:
         mean, std = self.times()
         noised = add_noise(batch, mean, std, self.seed, f"{self.name}/noise", self.device)
-        losses = supervised_losses(self.model, self.data, batch, noised)
+        elsewhere = self.engine.strategy == "fsdp" and anywhere(batch.refers, self.device)
+        if self.aligner is None:
+            losses = supervised_losses(self.model, self.data, batch, noised, elsewhere)
+            self._observe(batch, losses.detach(), noised.t)
+            return losses.mean()
+        losses, apart = aligned_losses(self.model, self.aligner, self.data, batch, noised, elsewhere)
         self._observe(batch, losses.detach(), noised.t)
-        return losses.mean()
+        self.observe({"train/loss_alignment": apart.detach().mean()}, len(apart))
+        return losses.mean() + self.aligner.weight * apart.mean()
 
     def _observe(self, batch: Part, losses: Tensor, t: Tensor) -> None:
         """The loss by task, by size, and by the time's bin: ``train/loss_t0.2`` is that of times from 0.2 to 0.4."""
@@ -112,10 +122,20 @@ class MMDiTModule(StepModule):
         return self.previews[0](self.model) if self.previews else None
 
     def parts(self) -> list[tuple[nn.Module, list[str]]]:
-        return shardable(self.model)
+        own: list[tuple[nn.Module, list[str]]] = [] if self.aligner is None else [(self.aligner, [])]
+        return [*own, *shardable(self.model)]
 
     def configure_optimizers(self) -> Any:
-        return self.scheduled(self.model, self.phase.optimizer, in_blocks)
+        trained = self.model if self.aligner is None else nn.ModuleDict({"model": self.model, "aligner": self.aligner})
+        return self.scheduled(trained, self.phase.optimizer, lambda name: in_blocks(name.removeprefix("model.")))
+
+
+def aligner(phase: PhaseConfig, model: MMDiTConfig, data: EncodedSet, seed: int) -> Aligner | None:
+    """The projector of a phase that aligns hidden states to vision features."""
+    if phase.alignment.weight <= 0:
+        return None
+    features = next(iter(data.features.values())).channels
+    return Aligner(phase.alignment, model.layers, model.width, features, seed)
 
 
 def plan_settings(stage: StageConfig, phase: PhaseConfig) -> PlanSettings:

@@ -21,7 +21,7 @@ from qi2.models.mmdit_diffusers import load_mmdit
 from qi2.models.vae import VAE
 from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
-from qi2.training.joined import training_set
+from qi2.training.joined import open_set, training_set
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -66,7 +66,8 @@ def preview(cfg: "Recipe", phase: PhaseConfig, data: EncodedSet, vae: Path | Non
 def train_phase(cfg: "Recipe", name: str, inputs: PhaseInputs, out: Path, reporter: Reporter) -> dict[str, float]:
     """Train ``name`` (pretrain, continual or sft) and write model.safetensors, config.json, metrics.json and curves.csv to ``out``."""
     phase: PhaseConfig = getattr(cfg, name)
-    data = training_set(inputs.encoded, inputs.accepted, cfg.accepted.repeat) if inputs.accepted else EncodedSet(inputs.encoded)
+    aligned = phase.alignment.weight > 0
+    data = training_set(inputs.encoded, inputs.accepted, cfg.accepted.repeat, aligned) if inputs.accepted else open_set(inputs.encoded, aligned)
     architecture = replace(cfg.mmdit, context_width=data.prompts[0].text.shape[1])
     model = start_model(architecture, Path(phase.start) if phase.start else inputs.start, cfg.seed)
     module = MMDiTModule(with_adapter(model, phase.lora), data, phase, name, cfg.seed, preview(cfg, phase, data, inputs.vae))

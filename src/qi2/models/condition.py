@@ -48,6 +48,7 @@ class ConditionEncoder:
         self.model, self.tokenizer, self.image_processor = model.eval().requires_grad_(False), tokenizer, image_processor
         speed_up(model.model.visual)
         self.width: int = model.config.text_config.hidden_size
+        self.vision_width: int = model.config.vision_config.hidden_size
         self.image_token: int = model.config.image_token_id
         self.drop = len(tokenizer(templates.SYSTEM).input_ids)
         self.last: int = getattr(model.config, CONDITION_TOKENS, 0)

@@ -28,6 +28,11 @@ from qi2.models.storage import load_network, save_network
 ORIGIN = "diffusers.json"
 
 
+def without_effect(module: nn.Module) -> Tensor:
+    """Zero, through which gradients of zero reach the module's parameters."""
+    return 0 * torch.stack([p.sum() for p in module.parameters()]).sum()
+
+
 class MMDiT(nn.Module):
     """Predicts the velocity of target latents under a condition of text and reference images.
 
@@ -118,6 +123,18 @@ class MMDiT(nn.Module):
             x = x + is_image * self.place_in(rope.place_features(positions).to(weight))
         return x
 
+    def learn(
+        self, condition: Condition, x_t: Tensor | list[Tensor], t: Tensor, after: int = 0, elsewhere: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Copyable | None]:
+        """`encode_condition` and `trace` in one call, for training: what `trace` gives, and what could be copied.
+
+        Sharded weights are reduced as their gradients come, by all processes alike. So nothing with a gradient may enter the whole network from
+        outside, as a prefix would; and where the samples of some process have references, ``elsewhere``, all must use all weights.
+        """
+        prefix = MMDiT.encode_condition(self, condition)
+        prefix.elsewhere = elsewhere
+        return *MMDiT.trace(self, x_t, t, prefix, after), prefix.copyable and prefix.copyable.fixed
+
     def forward(self, x_t: Tensor | list[Tensor], t: Tensor, prefix: Prefix) -> Tensor | list[Tensor]:
         """Velocity of noisy target latents at times t (B,), or (1,) for all, in [0, 1].
 
@@ -134,31 +151,41 @@ class MMDiT(nn.Module):
 
     def predict(self, x_t: Tensor | list[Tensor], t: Tensor, prefix: Prefix) -> tuple[Tensor, Tensor | None]:
         """What `forward` is made of: the drawn velocity as tokens (..., 64) and, where references may be copied, the `CopyHead`'s choice."""
+        drawn, choice, _ = self.trace(x_t, t, prefix)
+        return drawn, choice
+
+    def trace(self, x_t: Tensor | list[Tensor], t: Tensor, prefix: Prefix, after: int = 0) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `predict` gives, and the target's hidden states (..., width) after so many blocks; none after 0."""
         targets, weight = Targets(x_t), self.proj_out.weight
         positions = targets.positions(prefix.target_start)
         x = self.img_in(targets.tokens(x_t).to(weight))
         if self.config.places:
             x = x + self.place_in(rope.place_features(positions).to(weight))
-        if self.config.image_shortcut and prefix.has_sources:
+        if self.config.image_shortcut and (prefix.has_sources or prefix.elsewhere):
             x = x + self.source_in(targets.like_sources(prefix.sources).to(weight))
         embedding = self._embed_time(t)
-        x = (self._over_cache if self.caches else self._joint)(x, positions, embedding, targets.ragged, prefix)
+        x, hidden = (self._over_cache if self.caches else self._joint)(x, positions, embedding, targets.ragged, prefix, after)
         scale = targets.ragged.spread(1 + self.norm_out(embedding))
         x = scaled_layer_norm(x, scale, self.config.eps)
         if not self.config.copy_head or prefix.copyable is None:
-            return self.proj_out(x), None
+            drawn = self.proj_out(x)
+            if self.config.copy_head and prefix.elsewhere:
+                drawn = drawn + without_effect(self.copy_head)
+            return drawn, None, hidden
         own = targets.ragged
-        return self.proj_out(x), self.copy_head(own.pad(x), own.pad(self._rotation(positions)), prefix.copyable)
+        return self.proj_out(x), self.copy_head(own.pad(x), own.pad(self._rotation(positions)), prefix.copyable), hidden
 
-    def _over_cache(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix) -> Tensor:
-        """The target through all blocks, beside the condition's keys and values."""
+    def _over_cache(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix, after: int) -> tuple[Tensor, Tensor | None]:
+        """The target through all blocks, beside the condition's keys and values; also as it is after ``after`` of them."""
         sight, rotation = Sight.over(own, prefix.ragged, x.device, self.config.kernel), self._rotation(positions)
         modulations = self._modulations(embedding, own.spread)
-        for block, modulation, k, v in zip(self.blocks, modulations, prefix.keys, prefix.values, strict=True):
+        hidden = None
+        for i, (block, modulation, k, v) in enumerate(zip(self.blocks, modulations, prefix.keys, prefix.values, strict=True), 1):
             x, _, _ = self._run(block, x, modulation, rotation, sight, (k, v))
-        return x
+            hidden = x if i == after else hidden
+        return x, hidden
 
-    def _joint(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix) -> Tensor:
+    def _joint(self, x: Tensor, positions: Tensor, embedding: Tensor, own: Ragged, prefix: Prefix, after: int) -> tuple[Tensor, Tensor | None]:
         """Condition and target through all blocks as one sequence, where the condition depends on time or reads the target."""
         assert prefix.tokens is not None and prefix.positions is not None and prefix.until is not None
         past = prefix.ragged
@@ -180,9 +207,11 @@ class MMDiT(nn.Module):
             until[:, : past.longest] = torch.where(past.valid, prefix.until, until[:, : past.longest])
         sight, rotation = Sight.within(both, until, x.device, self.config.kernel), self._rotation(merge(prefix.positions, positions))
         x, row = merge(prefix.tokens, x), row.to(x.device)
-        for block, modulation in zip(self.blocks, self._modulations(embedding, lambda rows: both.tokens(rows[row])), strict=True):
+        is_target, hidden = is_target.to(x.device), None
+        for i, (block, modulation) in enumerate(zip(self.blocks, self._modulations(embedding, lambda rows: both.tokens(rows[row])), strict=True), 1):
             x, _, _ = self._run(block, x, modulation, rotation, sight)
-        return own.tokens(x.flatten(0, 1)[is_target.to(x.device)])
+            hidden = own.tokens(x.flatten(0, 1)[is_target]) if i == after else hidden
+        return own.tokens(x.flatten(0, 1)[is_target]), hidden
 
     def _embed_time(self, t: Tensor) -> Tensor:
         return F.silu(self.time_in(t.to(self.proj_out.weight.device)))

@@ -55,6 +55,11 @@ class Copyable:
     keys: Tensor
     present: Tensor
 
+    @property
+    def fixed(self) -> "Copyable":
+        """The same without gradient."""
+        return Copyable(self.latents, self.keys.detach(), self.present)
+
     def nothing(self, batch: int) -> "Copyable":
         """As many samples without references."""
         return Copyable(*(x.new_zeros(batch, 1, *x.shape[2:]) for x in (self.latents, self.keys, self.present)))
@@ -81,6 +86,7 @@ class Prefix:
     positions: Tensor | None = None
     until: Tensor | None = None
     copyable: Copyable | None = None
+    elsewhere: bool = False  # another process's samples have references: what only those use takes part without effect, see `MMDiT.learn`
 
     def repeat(self, n: int) -> "Prefix":
         """Each sample n times in a row: several targets share one condition."""

@@ -104,6 +104,7 @@ class RewardsConfig:
     heads: int = 4
     tower: str = "frozen"  # the VLM's vision tower: train a copy of it per dimension, adapters on it (lora), or leave it frozen
     lora: TowerLoRA = field(default_factory=TowerLoRA)
+    parallel: int = 1  # processes that train rewards side by side, each with a VLM of its own; 0: as many as cores allow. The results are the same
     device: str = "cpu"  # where the VLM reads prompts and the trained models are measured: cpu or cuda
     center: float = 0.01  # weight of the squared scores (the coefficient that TRL suggests)
     others: int = 1  # pictures of other prompts that every prompt is also compared with

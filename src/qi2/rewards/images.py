@@ -18,7 +18,7 @@ from qi2.data.shards import Sidecar, plain_nulls
 from qi2.data.world.degrade import disturb, spoil, squeeze
 from qi2.rewards.config import NEEDS, RewardsConfig
 from qi2.rewards.pairs import Judgement, Judgements
-from qi2.training.encode import square
+from qi2.training.pictures import square
 
 if TYPE_CHECKING:
     import pandas as pd

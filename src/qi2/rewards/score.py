@@ -16,7 +16,7 @@ from qi2.rewards.config import DIMENSIONS, NEEDS, RewardsConfig
 from qi2.rewards.data import PromptReader, pad
 from qi2.rewards.heads import RewardModel
 from qi2.rewards.images import names_person
-from qi2.training.encode import square
+from qi2.training.pictures import square
 
 BATCH = 128
 Sources = Image.Image | Sequence[Image.Image]

@@ -16,15 +16,22 @@ TILE, GAP, LINE, COLUMNS = 128, 6, 14, 4
 
 @dataclass(frozen=True)
 class Strip:
-    """The shown judgements of one reward, with calibrated scores (N, R)."""
+    """The shown judgements of one reward, the first of ``count``, with calibrated scores (N, R)."""
 
     name: str
     accuracy: float
+    count: int
     pool: Pool
     scores: Tensor
 
+    @classmethod
+    def of(cls, name: str, accuracy: float, pool: Pool, scores: Tensor) -> "Strip":
+        """What a sheet shows of a pool: a few pairs, because strips come from other processes."""
+        shown = min(COLUMNS, len(pool))
+        return cls(name, accuracy, len(pool), pool.part(range(shown)), scores[:shown].clone())
 
-def pair_sheet(strips: Sequence[Strip], shown: int = 4) -> Image.Image:
+
+def pair_sheet(strips: Sequence[Strip], shown: int = COLUMNS) -> Image.Image:
     """One row per reward. Scores in red stand against the label: 1 where the first picture is preferred, -1 the second, 0 a tie."""
     font = ImageFont.load_default(12)
     cell = 3 * TILE + 4 * GAP
@@ -33,7 +40,7 @@ def pair_sheet(strips: Sequence[Strip], shown: int = 4) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for row, strip in enumerate(strips):
         top = GAP + row * (height + LINE + GAP)
-        title = f"{strip.name}: {strip.accuracy:.3f} of {len(strip.pool)} held-out pairs right"
+        title = f"{strip.name}: {strip.accuracy:.3f} of {strip.count} held-out pairs right"
         draw.text((GAP, top), title, "white", font=font)
         for column in range(min(shown, len(strip.pool))):
             _show(page, draw, font, strip, column, (GAP + column * cell, top + LINE + GAP))

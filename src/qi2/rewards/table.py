@@ -17,7 +17,7 @@ from qi2.models.pixels import flatten_alpha
 from qi2.rewards.config import DIMENSIONS, NEEDS, RewardsConfig
 from qi2.rewards.formats import EXAMPLE, FORMATS, TableRow, recognise
 from qi2.rewards.pairs import Judgement, Judgements
-from qi2.training.encode import square
+from qi2.training.pictures import square
 
 LEAST = 10  # judgements of one dimension
 LEAST_PROMPTS = 3  # one to train on, one for the common scale, one for the figures

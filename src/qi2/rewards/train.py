@@ -1,13 +1,17 @@
 """Stage `rewards`: train five reward models on judgements, calibrate them to one scale, and publish them (report section 4.2)."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from qi2.core import rng
+from qi2.core.lanes import cores, side_by_side
 from qi2.core.publish import publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.models.condition import ConditionEncoder
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
 SHEET = "pairs.png"
+CURVES = ".curves"  # in the staging folder: every reward's own, until they are joined
+TOGETHER = (("aesthetic",), ("alignment",), ("portrait",), ("instruction", "consistency"))
 
 
 @dataclass
@@ -70,25 +76,58 @@ def train_rewards(
     """Write one folder per reward (with its held-out pairs), metrics.json, curves.csv and pairs.png to ``out``; returns the metrics.
 
     With ``vae``, part of the training pictures passes through it, as generated pictures do. A killed run continues from
-    ``checkpoints``.
+    ``checkpoints``. With ``rewards.parallel`` several processes train; the bytes are those of one.
     """
     inputs = RewardInputs(raw, curated, standins / "vlm", vae, checkpoints)
-    table = read_table(cfg.rewards) if cfg.rewards.pairs else []
-    stage = RewardStage(cfg.rewards, cfg.seed, inputs, cfg.engine, ConditionEncoder.load(inputs.vlm, cfg.rewards.device), VAE.load(vae) if vae else None, table)
-    metrics: dict[str, float] = {}
-    strips = []
+    threads = torch.get_num_threads()
     with publish(out) as staging:
-        reporters = Reporters(reporter, FileReporter(staging))
-        for name in DIMENSIONS:
-            found, strip = train_reward(stage, name, staging / name, reporters)
-            metrics |= found
-            strips.append(strip)
+        works = [partial(train_some, names, cfg.rewards, cfg.seed, inputs, cfg.engine, staging, threads) for names in divided(cfg.rewards, threads)]
+        done = side_by_side(works, reporter) if len(works) > 1 else [works[0](reporter)]
+        found = {name: one for part in done for name, one in part.items()}
+        metrics = {key: value for name in DIMENSIONS for key, value in found[name][0].items()}
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
-        sheet = pair_sheet(strips)
+        _join_curves(staging)
+        sheet = pair_sheet([found[name][1] for name in DIMENSIONS])
         sheet.save(staging / SHEET)
         reporter.image("reward/pairs", sheet, 0)
     reporter.metrics(metrics, 0)
     return metrics
+
+
+def divided(config: RewardsConfig, threads: int) -> list[tuple[str, ...]]:
+    """The rewards that each of the ``config.parallel`` processes trains, about equally long, in the order of DIMENSIONS; no more processes than cores.
+
+    Those that judge edits stay together: they meet the same edits, whose prompts are then read once.
+    """
+    room = cores() // (1 if config.device.startswith("cuda") else max(threads, 1))
+    bins: list[list[str]] = [[] for _ in range(max(1, min(config.parallel or len(TOGETHER), len(TOGETHER), room)))]
+
+    def length(names: Sequence[str]) -> int:
+        return sum(getattr(config, name).steps * getattr(config, name).batch_size for name in names)
+
+    for names in sorted(TOGETHER, key=length, reverse=True):
+        min(bins, key=length).extend(names)
+    return [tuple(name for name in DIMENSIONS if name in names) for names in bins]
+
+
+def train_some(
+    names: Sequence[str], config: RewardsConfig, seed: int, inputs: RewardInputs, engine: EngineConfig, staging: Path, threads: int, reporter: Reporter
+) -> dict[str, tuple[dict[str, float], Strip]]:
+    """Some rewards one after the other, each into its folder in ``staging``: the work of one process. Threads decide the last bits of a sum."""
+    torch.set_num_threads(threads)
+    table = read_table(config) if config.pairs else []
+    encoder, vae = ConditionEncoder.load(inputs.vlm, config.device), VAE.load(inputs.vae) if inputs.vae else None
+    stage = RewardStage(config, seed, inputs, engine, encoder, vae, table)
+    return {name: train_reward(stage, name, staging / name, Reporters(reporter, FileReporter(staging / CURVES / name))) for name in names}
+
+
+def _join_curves(staging: Path) -> None:
+    """One ``curves.csv`` of all rewards in their order, whichever process wrote them."""
+    written = [staging / CURVES / name / "curves.csv" for name in DIMENSIONS]
+    parts = [path.read_bytes().splitlines(keepends=True) for path in written if path.exists()]
+    if parts:
+        (staging / "curves.csv").write_bytes(b"".join([parts[0][0], *(line for part in parts for line in part[1:])]))
+    shutil.rmtree(staging / CURVES)
 
 
 def train_reward(stage: RewardStage, name: str, out: Path, reporter: Reporter) -> tuple[dict[str, float], Strip]:
@@ -107,7 +146,7 @@ def train_reward(stage: RewardStage, name: str, out: Path, reporter: Reporter) -
     metrics[f"reward/{name}/annotated"] = float(judgements.origin == "annotated")
     model.save(out)
     write_judged(out / JUDGED, judged_rows(model, pairs))
-    return metrics, Strip(name, metrics[f"reward/{name}/accuracy"], held, model.calibrated(scores.mean))
+    return metrics, Strip.of(name, metrics[f"reward/{name}/accuracy"], held, model.calibrated(scores.mean))
 
 
 def choose_judgements(stage: RewardStage, name: str) -> tuple[Judgements, Judgements]:

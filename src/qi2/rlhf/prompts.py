@@ -23,7 +23,7 @@ from qi2.models.pixels import to_tensor
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.vae import VAE
 from qi2.rlhf.config import PromptsConfig
-from qi2.training.encode import square
+from qi2.training.pictures import square
 
 EDIT = "edit/"  # prefix of an edit's kind, so that scenes and edits share one list of kinds
 

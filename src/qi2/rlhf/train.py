@@ -20,8 +20,8 @@ from qi2.rlhf.module import RLHFModule
 from qi2.rlhf.prompts import Prompt, PromptPool, encode, heldout_prompts, manifest_prompts, world_prompts
 from qi2.rlhf.rollout import Sampler
 from qi2.rlhf.scoring import Scorer, choose_scorers
-from qi2.training.encoded import EncodedSet
 from qi2.training.fit import fit
+from qi2.training.joined import open_set
 from qi2.training.versions import check
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def build(cfg: "Recipe", inputs: RLHFInputs, scorers: Mapping[str, Scorer]) -> R
     drawn = replace(config.rollout, group=wanted.group, steps=steps, guidance=cfg.sampler.guidance, edit_guidance=cfg.sampler.edit_guidance)
     judge = Judge(sampler(drawn, {wanted.scorer: 1.0}), asked, wanted.scorer, cfg.seed) if asked else None
     model = with_adapter(MMDiT.load(inputs.start), config.lora)
-    return RLHFModule(model, EncodedSet(inputs.encoded), pool, sampler(config.rollout, {}), config, cfg.seed, judge)
+    return RLHFModule(model, open_set(inputs.encoded), pool, sampler(config.rollout, {}), config, cfg.seed, judge)
 
 
 def prompt_pool(config: RLHFConfig, inputs: RLHFInputs, seed: int) -> PromptPool:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ def keep(cfg: "Recipe", vlm: Path, vae: Path, out: Path, reporter: Reporter) -> 
     from qi2.training.encode import encode_sets
 
     with publish(out) as staging:
-        metrics = encode_sets(cfg.encode, {STAGE: side}, vlm, vae, staging / "encoded", reporter, "accepted")
+        kept = replace(cfg.encode, online=False)  # a few samples, whose shards go elsewhere
+        metrics = encode_sets(kept, {STAGE: side}, vlm, vae, staging / "encoded", reporter, "accepted")
         shutil.copytree(source, staging / SHARDS)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics

@@ -22,6 +22,18 @@ class OptimizerConfig:
 
 
 @dataclass
+class AlignmentConfig:
+    """Hidden states of the image model drawn towards the condition encoder's vision features of the clean picture (REPA, Yu et al., 2024; not in the report).
+
+    What learns the way between the two is training's alone: it is no part of the model that is published.
+    """
+
+    weight: float = 0.0  # of the loss (1 - cosine) beside flow matching's; 0: off. REPA: 0.5
+    block: int = 0  # after how many blocks; 0: half of them
+    width: int = 0  # of the projector's two hidden layers; 0: four times the model's
+
+
+@dataclass
 class EngineConfig:
     """How training runs, not what it computes: with other values the same weights come out, up to rounding.
 
@@ -47,11 +59,13 @@ class EngineConfig:
 
 @dataclass
 class EncodeConfig:
-    """What is computed once and read by every later stage: latents per size and the prompts' hidden states."""
+    """What is computed once and read by every later stage: latents per size and the prompts' hidden states. ``online``: nothing of it is kept."""
 
     sizes: list[int] = field(default_factory=lambda: [256, 512])
     edit_sizes: list[int] = field(default_factory=list)  # sizes at which any stage trains on edits; empty: all
     kinds: list[str] = field(default_factory=list)  # scene kinds to learn; empty: all
     captions: int = 2  # captions encoded per image
+    features: bool = False  # also the targets' vision features, which a phase with an `alignment` needs
+    online: bool = False  # training encodes each batch itself, beside its steps: for data too large to store, read few times (docs/scale.md)
     device: str = "cpu"  # of the autoencoder and the condition encoder: cpu or cuda
     cache: str = ""  # folder that keeps hidden states, so that new data costs only its own; worth it for a large condition encoder

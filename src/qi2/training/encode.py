@@ -1,90 +1,42 @@
-"""Stage `encode`: latents and condition features of all curated samples, computed once.
+"""Stage `encode`: latents and condition features of all curated samples, computed once (or only named, where training computes them: `online`).
 
 VAE and condition encoder are frozen from here on, so every later stage reads the same numbers instead of computing them again.
-At every size an image is resized so that it covers its aspect bucket there, and cut to it in the middle. None is enlarged: a sample exists at
-the sizes that its target fills, a smaller reference comes at the largest size that it fills; the VLM and the VAE see the same picture.
+How pictures come to their sizes: `pictures`.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
-from PIL import Image, ImageOps
+from PIL import Image
+from torch import Tensor
 
 from qi2.core.errors import QI2Error
 from qi2.core.progress import Progress
 from qi2.core.publish import publish
 from qi2.core.reporter import Reporter
-from qi2.data.aspect import STEP, bucket
+from qi2.data.aspect import STEP
 from qi2.data.shards import Sidecar
-from qi2.models.condition import ConditionEncoder
+from qi2.models.condition import PATCH, ConditionEncoder
 from qi2.models.condition_cache import CachedEncoder
-from qi2.models.pixels import to_tensor
 from qi2.models.sequence import EncodedPrompt
 from qi2.models.storage import device_of
 from qi2.models.vae import VAE
 from qi2.training.config import EncodeConfig
-from qi2.training.encoded import latent_writer, write
+from qi2.training.encoded import FEATURES, latent_writer, write, write_rows
+from qi2.training.flat import LatentWriter
+from qi2.training.online import write_online
+from qi2.training.pictures import BATCH, Box, Pictures, chunks, features_of, latents_of, pass_size
 from qi2.training.versions import versions
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
 
 STAGES = range(1, 7)
-BATCH = 128
-PIXELS = BATCH * 256 * 256  # of one pass through the VAE
-KEPT_BYTES = 1 << 30  # of pictures at their sizes that are kept between VAE and VLM; others are decoded again
 OWN = ("user", "photo_edit", "accepted")  # sources that come whatever kinds are chosen
-Box = tuple[int, int]
-
-
-class Pictures:
-    """The images of the data sets, by index, each in its bucket at a size."""
-
-    def __init__(self, names: list[str], sets: dict[int, Sidecar], sizes: list[int]) -> None:
-        self.names, self.sizes = names, sorted(sizes)
-        self.held = {name: side for side in sets.values() for name in side.table["id"]}
-        self.full: dict[str, Box] = {}
-        for side in sets.values():
-            self.full |= upright_sizes(side.table)
-        self._kept: dict[tuple[int, int], Image.Image] = {}
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def side(self, i: int) -> int:
-        """The largest size that an image fills, 0 where it fills none."""
-        return max((size for size in self.sizes if min(self.full[self.names[i]]) >= size), default=0)
-
-    def level(self, i: int, size: int) -> int:
-        """The size at which an image comes as a reference: not above what it fills, unless it fills none."""
-        return min(size, self.side(i) or self.sizes[0])
-
-    def box(self, i: int, size: int) -> Box:
-        """Width and height of its bucket."""
-        width, height = self.full[self.names[i]]
-        return bucket(size, width / height)
-
-    def __call__(self, i: int, size: int) -> Image.Image:
-        """The image at a size, cut to its bucket."""
-        if (i, size) in self._kept:
-            return self._kept[i, size]
-        picture = cover(self.held[self.names[i]].image(self.names[i]), self.box(i, size))
-        if self._bytes < KEPT_BYTES:
-            self._kept[i, size] = picture
-            self._bytes += 3 * picture.width * picture.height
-        return picture
-
-
-def upright_sizes(table: pd.DataFrame) -> dict[str, Box]:
-    """Width and height by id, as readers see the pictures; rows that EXIF turns by a quarter change both."""
-    turned = table["orientation"].to_numpy(float) >= 5 if "orientation" in table else [False] * len(table)
-    lines = zip(table["id"], table["width"].tolist(), table["height"].tolist(), turned, strict=True)
-    return {name: (int(height), int(width)) if turn else (int(width), int(height)) for name, width, height, turn in lines}
 
 
 def encode(cfg: "Recipe", datasets: Path, vlm: Path, vae: Path, out: Path, reporter: Reporter) -> dict[str, float]:
@@ -106,11 +58,19 @@ def encode_sets(
     model, encoder = VAE.load(vae).to(device_of(settings.device)), ConditionEncoder.load(vlm, settings.device)
     with publish(out) as staging:
         shapes = image_shapes(rows, pictures, place, settings)
-        for size, boxes in shapes.items():
-            encode_images(model, pictures, size, boxes, staging)
-        prompts, table = encode_prompts(CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder, rows, pictures, place, settings)
-        write(staging, table, prompts, versions(model, encoder, settings))
-        metrics = {f"{name}/samples": float(len(table)), f"{name}/prompts": float(len(prompts)), f"{name}/images": float(len(images))}
+        texts, shown, table = prompt_table(rows, pictures, place, settings)
+        if settings.online:
+            write_rows(staging, table, versions(model, encoder, settings))
+            write_online(staging, out, settings, sets, {"vlm": vlm, "vae": vae}, images, shapes, texts, shown)
+        else:
+            for size, boxes in shapes.items():
+                encode_images(model, pictures, size, boxes, staging)
+                if settings.features:
+                    own = {place[row["id"]] for row in rows if size in sizes_of(row, pictures, place[row["id"]], settings)}
+                    encode_features(encoder, pictures, size, [box if i in own else (0, 0) for i, box in enumerate(boxes)], staging)
+            keeping = CachedEncoder(encoder, Path(settings.cache)) if settings.cache else encoder
+            write(staging, table, encode_texts(keeping, texts, shown, pictures), versions(model, encoder, settings))
+        metrics = {f"{name}/samples": float(len(table)), f"{name}/prompts": float(len(texts)), f"{name}/images": float(len(images))}
         metrics[f"{name}/fills_no_size"] = float((table["side"] == 0).sum())
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
     reporter.metrics(metrics, 0)
@@ -134,16 +94,6 @@ def samples(tables: dict[int, pd.DataFrame], kinds: list[str]) -> list[dict[str,
     return [found[name] for name in sorted(found)]
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """The centred square of an image at ``size`` pixels."""
-    return cover(image, (size, size))
-
-
-def cover(image: Image.Image, box: Box) -> Image.Image:
-    """An image resized so that it covers a box (width, height), and cut to it in the middle."""
-    return image if image.size == box else ImageOps.fit(image, box, Image.Resampling.BOX)
-
-
 def sizes_of(row: dict[str, Any], pictures: Pictures, target: int, settings: EncodeConfig) -> list[int]:
     """The sizes at which a row is a sample: those that its target fills, for an edit only the edit sizes."""
     chosen = settings.edit_sizes if len(row["references"]) and settings.edit_sizes else settings.sizes
@@ -161,30 +111,34 @@ def image_shapes(rows: list[dict[str, Any]], pictures: Pictures, place: dict[str
     return {size: [pictures.box(i, size) if i in own else (0, 0) for i in range(len(pictures))] for size, own in needed.items()}
 
 
-@torch.no_grad()
 def encode_images(vae: VAE, pictures: Pictures, size: int, boxes: list[Box], folder: Path) -> None:
-    """Write the latents of all images that have a box at ``size``, those of one box together."""
-    factor = vae.cfg.factor
+    """Write the latents of all images that have a box at ``size``."""
+    cells = [(height // vae.cfg.factor, width // vae.cfg.factor) for width, height in boxes]
+    writer = latent_writer(folder, size, vae.cfg.latent_channels, cells)
+    _put_all(writer, f"encode images at {size} px", partial(latents_of, vae), pictures, size, boxes)
+
+
+def encode_features(encoder: ConditionEncoder, pictures: Pictures, size: int, boxes: list[Box], folder: Path) -> None:
+    """Write the vision features of all images that have a box at ``size``."""
+    writer = latent_writer(folder, size, encoder.vision_width, [(height // PATCH, width // PATCH) for width, height in boxes], FEATURES)
+    _put_all(writer, f"vision features at {size} px", partial(features_of, encoder), pictures, size, boxes)
+
+
+def _put_all(writer: LatentWriter, what: str, read: Callable[[list[Image.Image]], Tensor], pictures: Pictures, size: int, boxes: list[Box]) -> None:
+    """Those of one box together."""
     wanted = {box: [i for i, own in enumerate(boxes) if own == box] for box in sorted({*boxes} - {(0, 0)})}
-    latents = latent_writer(folder, size, vae.cfg.latent_channels, [(height // factor, width // factor) for width, height in boxes])
-    with Progress(f"encode images at {size} px", sum(map(len, wanted.values())), "image") as progress:
-        for (width, height), chosen in wanted.items():
-            for part in chunks(chosen, max(1, min(BATCH, PIXELS // (width * height)))):
-                for i, values in zip(part, vae.encode(to_tensor([pictures(i, size) for i in part]).to(vae.latent_mean.device)).cpu(), strict=True):
-                    latents.put(i, values)
+    with Progress(what, sum(map(len, wanted.values())), "image") as progress:
+        for box, chosen in wanted.items():
+            for part in chunks(chosen, pass_size(box)):
+                for i, values in zip(part, read([pictures(i, size) for i in part]), strict=True):
+                    writer.put(i, values)
                 progress.update(len(part))
 
 
-def chunks(items: list[int], n: int) -> Iterator[list[int]]:
-    """At most ``n`` at a time."""
-    for start in range(0, len(items), n):
-        yield items[start : start + n]
-
-
-def encode_prompts(
-    encoder: ConditionEncoder | CachedEncoder, rows: list[dict[str, Any]], pictures: Pictures, place: dict[str, int], settings: EncodeConfig
-) -> tuple[list[EncodedPrompt], pd.DataFrame]:
-    """All prompts (the empty one first), and the rows with the indices of their prompts and images.
+def prompt_table(
+    rows: list[dict[str, Any]], pictures: Pictures, place: dict[str, int], settings: EncodeConfig
+) -> tuple[list[str], list[list[tuple[int, int]]], pd.DataFrame]:
+    """All prompts (the empty one first), each one's references (image and size), and the rows with the indices of their prompts and images.
 
     A T2I caption is the same at every size; an instruction is encoded once per edit size, because the encoder sees its references.
     """
@@ -204,7 +158,7 @@ def encode_prompts(
                 references += [[(i, pictures.level(i, size)) for i in line["reference_images"]]] * len(used)
             line[f"prompts_{size}"] = list(range(first, first + len(used)))
         lines.append(line)
-    return encode_texts(encoder, texts, references, pictures), pd.DataFrame(lines)
+    return texts, references, pd.DataFrame(lines)
 
 
 def encode_texts(

@@ -1,8 +1,9 @@
 """What MMDiT training, RL and distillation read: latents and condition features, computed once by stage `encode`.
 
 Folder: rows.parquet (one line per sample), latents_SIZE.safetensors (tokens of all images that fill SIZE, each in its aspect bucket),
-prompts.safetensors (hidden states of all prompts), versions.json (what they were made with). Tokens and hidden states lie one after the other
-and are read through a memory map. Features are frozen, so caching them changes nothing but time.
+prompts.safetensors (hidden states of all prompts), versions.json (what they were made with); where wanted, features_SIZE.safetensors (the targets'
+vision features, on the latents' grid). Tokens and hidden states lie one after the other and are read through a memory map. All of it comes from
+frozen networks, so caching it changes nothing but time.
 """
 
 import json
@@ -26,6 +27,8 @@ from qi2.training.flat import LatentStore, LatentWriter, mapped
 IMAGE = -1  # marks an image in a stored layout
 EMPTY = 0  # index of the empty prompt without images: the unconditional branch
 ROWS, PROMPTS, VERSIONS = "rows.parquet", "prompts.safetensors", "versions.json"
+LATENTS, FEATURES = "latents", "features"
+ONLINE = "online.json"  # in a folder without latents and hidden states: `qi2.training.online`
 
 
 class PromptStore:
@@ -60,26 +63,53 @@ class PromptStore:
 
 @dataclass
 class Sample:
-    """One training sample at one size: the prompt's index, target latents and reference latents, each (64, h, w)."""
+    """One training sample at one size: the prompt's index, target latents and reference latents, each (64, h, w).
+
+    features (C, h, w): the target's vision features, where the set was opened with them; encoded: the prompt, where it is not read by its index.
+    """
 
     row: int
     task: str
     prompt: int
     target: Tensor
     references: list[Tensor]
+    features: Tensor | None = None
+    encoded: EncodedPrompt | None = None
+
+
+@dataclass
+class Choice:
+    """A row's prompt and images, by index; references: image, and the size that it comes at."""
+
+    row: int
+    prompt: int
+    image: int
+    references: list[tuple[int, int]]
 
 
 class EncodedSet:
-    """Random access to the encoded samples."""
+    """Random access to the encoded samples; ``features``: also to the targets' vision features. Raises QI2Error where the folder lacks them."""
 
-    def __init__(self, folder: Path) -> None:
-        folder = Path(folder)
-        if not (folder / ROWS).exists():
+    online = False
+
+    def __init__(self, folder: Path, features: bool = False) -> None:
+        self._read_rows(folder)
+        if (self.folder / ONLINE).exists():
+            raise QI2Error(f"{folder} keeps no latents and hidden states (encode.online), which are read here; set encode.online=false and run stage `encode`")
+        self.prompts = PromptStore(self.folder / PROMPTS)
+        self.latents, self.features = _stores(self.folder, LATENTS), _stores(self.folder, FEATURES) if features else {}
+        if features and not self.features:
+            raise QI2Error(f"{folder} has no vision features, which an alignment needs; set encode.features=true and run stage `encode` again")
+        self._index()
+
+    def _read_rows(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / ROWS).exists():
             raise QI2Error(f"{folder} holds no encoded samples; run stage `encode`")
-        self.rows = pd.read_parquet(folder / ROWS)
-        self.version = file_sha256(folder / ROWS)
-        self.prompts = PromptStore(folder / PROMPTS)
-        self.latents = {int(p.stem.split("_")[1]): LatentStore(p) for p in sorted(folder.glob("latents_*.safetensors"))}
+        self.rows = pd.read_parquet(self.folder / ROWS)
+        self.version = file_sha256(self.folder / ROWS)
+
+    def _index(self) -> None:
         self._prompts = {size: self.rows[f"prompts_{size}"].tolist() for size in self.latents}
         self._task = self.rows["task"].tolist()
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
@@ -98,25 +128,41 @@ class EncodedSet:
                 raise QI2Error(f"edits of stage {stage} were not encoded at {size} px; add {size} to encode.edit_sizes, or train edits at other sizes")
         return PlanRows(rows.index.to_numpy(), task, rows["kind"].fillna("").to_numpy(dtype=str), ready, self.version)
 
-    def sample(self, row: int, size: int, rng: np.random.Generator) -> Sample:
-        """A row at a size (pixels), with one of its captions. Raises QI2Error where the row was not encoded at that size."""
+    def choose(self, row: int, size: int, rng: np.random.Generator) -> Choice:
+        """What a row at a size (pixels) is made of, with one of its captions. Raises QI2Error where the row was not encoded at that size."""
         prompts = self._prompts[size][row]
         if not len(prompts):
             why = f"its picture is smaller, or encode lacks {size} in sizes or, for an edit, in edit_sizes"
             raise QI2Error(f"row {self.rows['id'][row]} was not encoded at {size} px: {why}")
-        references = [self.reference(int(i), size) for i in self._references[row]]
-        target = self.latents[size][self._target[row]]
-        return Sample(row, self._task[row], int(prompts[int(rng.integers(len(prompts)))]), target, references)
+        references = [(int(i), self.level(int(i), size)) for i in self._references[row]]
+        return Choice(row, int(prompts[int(rng.integers(len(prompts)))]), int(self._target[row]), references)
 
-    def reference(self, image: int, size: int) -> Tensor:
-        """Latents of a reference, which is not enlarged: at the largest size that it was encoded at, up to ``size``."""
-        return self.latents[max(s for s, store in self.latents.items() if s <= size and store.has(image))][image]
+    def sample(self, row: int, size: int, rng: np.random.Generator) -> Sample:
+        """A row at a size (pixels), as `choose` says."""
+        own = self.choose(row, size, rng)
+        features = self.features[size][own.image] if self.features else None
+        references = [self.latents[level][image] for image, level in own.references]
+        return Sample(row, self._task[row], own.prompt, self.latents[size][own.image], references, features)
+
+    def samples(self, rows: Sequence[int], size: int, draws: Sequence[np.random.Generator]) -> list[Sample]:
+        """Several rows, each with a generator of its own."""
+        return [self.sample(row, size, draw) for row, draw in zip(rows, draws, strict=True)]
+
+    def level(self, image: int, size: int) -> int:
+        """The size of a reference, which is not enlarged: the largest that it was encoded at, up to ``size``."""
+        return max(s for s, store in self.latents.items() if s <= size and store.has(image))
 
     def condition(self, samples: Sequence[Sample], drop: Sequence[bool] | None = None) -> Condition:
         """Collated conditions; a dropped one becomes the empty prompt without references (unconditional dropout, Table 2)."""
         dropped = drop if drop is not None else [False] * len(samples)
-        prompts = [self.prompts[EMPTY if gone else s.prompt] for s, gone in zip(samples, dropped, strict=True)]
+        prompts = [self._prompt(s, gone) for s, gone in zip(samples, dropped, strict=True)]
         return collate(prompts, [[] if gone else s.references for s, gone in zip(samples, dropped, strict=True)])
+
+    def _prompt(self, sample: Sample, dropped: bool) -> EncodedPrompt:
+        if sample.encoded is None:
+            return self.prompts[EMPTY if dropped else sample.prompt]
+        empty = self.prompts[EMPTY]
+        return EncodedPrompt(empty.text.to(sample.encoded.text.device), empty.layout) if dropped else sample.encoded
 
     def unconditional(self, n: int) -> Condition:
         """n times the empty prompt."""
@@ -125,11 +171,20 @@ class EncodedSet:
 
 def write(folder: Path, rows: pd.DataFrame, prompts: Sequence[EncodedPrompt], versions: Mapping[str, Any]) -> None:
     """Write an encoded folder, all but its latents. rows: id, task, kind, stages, side (px that the target fills), image, reference_images, prompts_SIZE."""
-    rows.to_parquet(folder / ROWS, index=False)
+    write_rows(folder, rows, versions)
     save_file(PromptStore.pack(prompts), folder / PROMPTS)
+
+
+def write_rows(folder: Path, rows: pd.DataFrame, versions: Mapping[str, Any]) -> None:
+    """Of an encoded folder, what does not depend on whether latents and hidden states are kept."""
+    rows.to_parquet(folder / ROWS, index=False)
     (folder / VERSIONS).write_text(json.dumps(versions, indent=1))
 
 
-def latent_writer(folder: Path, size: int, channels: int, shapes: Sequence[tuple[int, int]]) -> LatentWriter:
-    """The folder's latents at ``size`` px; shapes: height and width in latent cells of every image, (0, 0) where it has none at this size."""
-    return LatentWriter(folder / f"latents_{size}.safetensors", channels, shapes)
+def latent_writer(folder: Path, size: int, channels: int, shapes: Sequence[tuple[int, int]], what: str = LATENTS) -> LatentWriter:
+    """The folder's latents at ``size`` px, or its features; shapes: height and width in latent cells of every image, (0, 0) where it has none at this size."""
+    return LatentWriter(folder / f"{what}_{size}.safetensors", channels, shapes)
+
+
+def _stores(folder: Path, what: str) -> dict[int, LatentStore]:
+    return {int(path.stem.split("_")[1]): LatentStore(path) for path in sorted(folder.glob(f"{what}_*.safetensors"))}

@@ -80,6 +80,11 @@ class LatentStore:
     def __len__(self) -> int:
         return len(self.shape)
 
+    @property
+    def channels(self) -> int:
+        """C of every image."""
+        return int(self.tokens.shape[1])
+
     def has(self, i: int) -> bool:
         """Whether image i is there."""
         return bool(self.at[i + 1] > self.at[i])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from qi2.core.errors import QI2Error
 from qi2.models.sequence import EncodedPrompt
 from qi2.training.data_plan import PlanRows
-from qi2.training.encoded import ROWS, VERSIONS, EncodedSet
+from qi2.training.encoded import ONLINE, ROWS, VERSIONS, EncodedSet, Sample
 
 SAME = ("vae", "condition_encoder", "transform")  # what two folders must have been made with
 
@@ -48,6 +49,11 @@ class ChainedLatents(_Chained):
         store, own = self._at(i)
         return store is not None and bool(store.has(own))
 
+    @property
+    def channels(self) -> int:
+        """C of every image, the same in all folders."""
+        return int(self.stores[0].channels)
+
     def __getitem__(self, i: int) -> Tensor:
         store, own = self._at(i)
         return store[own]  # type: ignore[no-any-return]
@@ -56,16 +62,18 @@ class ChainedLatents(_Chained):
 class JoinedSet(EncodedSet):
     """A curated set and a further one whose rows come ``repeat`` times for one of the first. Raises QI2Error where they were encoded differently."""
 
-    def __init__(self, first: Path, more: Path, repeat: int = 1) -> None:
-        sets = [EncodedSet(first), EncodedSet(more)]
+    def __init__(self, first: Path, more: Path, repeat: int = 1, features: bool = False) -> None:
+        sets = [open_set(first, features), EncodedSet(more, features)]
         _check_same(first, more)
         self.added, self.repeat = len(sets[1].rows), repeat
         images = [0, 1 + int(max(max(sets[0]._target), max((i for own in sets[0]._references for i in own), default=0)))]
         prompts = [0, len(sets[0].prompts)]
         self.rows = pd.concat([sets[0].rows, _shifted(sets[1], images[1], prompts[1], sets[0])], ignore_index=True)
         self.version = hashlib.sha256("".join([sets[0].version, sets[1].version, str(repeat)]).encode()).hexdigest()
+        self.online, self.sets, self.starts = sets[0].online, sets, [(0, 0), (len(sets[0].rows), prompts[1])]
         self.prompts = ChainedPrompts([s.prompts for s in sets], prompts)  # type: ignore[assignment]
         self.latents = {size: ChainedLatents([s.latents.get(size) for s in sets], images) for size in sets[0].latents}  # type: ignore[misc]
+        self.features = {size: ChainedLatents([s.features.get(size) for s in sets], images) for size in sets[0].features}  # type: ignore[misc]
         self._prompts = {size: self.rows[f"prompts_{size}"].tolist() for size in self.latents}
         self._task = self.rows["task"].tolist()
         self._target, self._references = self.rows["image"].tolist(), self.rows["reference_images"].tolist()
@@ -77,6 +85,18 @@ class JoinedSet(EncodedSet):
         ready = {size: np.repeat(values, times) for size, values in plan.ready.items()}
         index, task, kind = (np.repeat(values, times) for values in (plan.index, plan.task, plan.kind))
         return PlanRows(index, task, kind, ready, plan.version)
+
+    def samples(self, rows: Sequence[int], size: int, draws: Sequence[np.random.Generator]) -> list[Sample]:
+        """As of one set; where the first encodes while training, its rows of a batch are encoded together."""
+        if not self.online:
+            return super().samples(rows, size, draws)
+        found: dict[int, Sample] = {}
+        for k, (own, (row, prompt)) in enumerate(zip(self.sets, self.starts, strict=True)):
+            places = [i for i, r in enumerate(rows) if (r >= self.starts[1][0]) == bool(k)]
+            made = own.samples([rows[i] - row for i in places], size, [draws[i] for i in places]) if places else []
+            for i, one in zip(places, made, strict=True):
+                found[i] = replace(one, row=rows[i], prompt=one.prompt + prompt, encoded=one.encoded or own.prompts[one.prompt])
+        return [found[i] for i in range(len(rows))]
 
 
 def _shifted(more: EncodedSet, images: int, prompts: int, first: EncodedSet) -> pd.DataFrame:
@@ -96,8 +116,17 @@ def _check_same(first: Path, more: Path) -> None:
         raise QI2Error(f"{more} was encoded with another {', '.join(wrong)} than {first}; run stage `accepted` again")
 
 
-def training_set(encoded: Path, accepted: Path | None = None, repeat: int = 1) -> EncodedSet:
-    """What a phase trains on: the curated set, and what was accepted where there is any."""
+def open_set(encoded: Path, features: bool = False) -> EncodedSet:
+    """A folder that stage `encode` wrote: with everything in it, or encoded while it is read."""
+    if not (encoded / ONLINE).exists():
+        return EncodedSet(encoded, features)
+    from qi2.training.online import OnlineSet
+
+    return OnlineSet(encoded, features)
+
+
+def training_set(encoded: Path, accepted: Path | None = None, repeat: int = 1, features: bool = False) -> EncodedSet:
+    """What a phase trains on: the curated set, and what was accepted where there is any; with the targets' vision features where asked for."""
     if accepted is None or not (accepted / ROWS).exists():
-        return EncodedSet(encoded)
-    return JoinedSet(encoded, accepted, repeat)
+        return open_set(encoded, features)
+    return JoinedSet(encoded, accepted, repeat, features)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from qi2.core import rng
 from qi2.models import flow
 from qi2.models.mmdit import MMDiT
-from qi2.models.sequence import Targets
+from qi2.models.sequence import Copyable, Targets
 from qi2.objectives.copying import copying_losses
 from qi2.objectives.flow_matching import flow_matching_losses
+from qi2.training.aligner import Aligner
 from qi2.training.data_plan import DataPlan, PlanSettings
 from qi2.training.encoded import EncodedSet, Sample
 from qi2.training.share import WHOLE, Share
@@ -31,6 +32,16 @@ class Part:
     def tasks(self) -> list[str]:
         """Per sample, t2i or ti2i."""
         return [sample.task for sample in self.samples]
+
+    @property
+    def features(self) -> list[Tensor]:
+        """Per sample, the target's vision features (C, h, w), where the data were opened with them."""
+        return [sample.features for sample in self.samples if sample.features is not None]
+
+    @property
+    def refers(self) -> bool:
+        """Whether any sample reads a reference image."""
+        return any(sample.references and not gone for sample, gone in zip(self.samples, self.drop, strict=True))
 
     def split(self, n: int) -> list["Part"]:
         """Into n micro-batches. Raises QI2Error where they would not be equal."""
@@ -51,12 +62,9 @@ class Mixture:
     def part(self, step: int, dropout: float = 0.0, share: Share = WHOLE) -> Part:
         """A step's samples, or a share of them; no others are read."""
         own = self.plan.step(step).part(share)
-        samples, drop = [], []
-        for row, number in zip(own.rows.tolist(), own.samples.tolist(), strict=True):
-            draw = rng.numpy_rng(self.seed, f"{self.name}/sample", number)
-            samples.append(self.data.sample(row, own.size, draw))
-            drop.append(bool(draw.random() < dropout))
-        return Part(own.size, samples, drop, own.samples)
+        draws = [rng.numpy_rng(self.seed, f"{self.name}/sample", number) for number in own.samples.tolist()]
+        samples = self.data.samples(own.rows.tolist(), own.size, draws)
+        return Part(own.size, samples, [bool(draw.random() < dropout) for draw in draws], own.samples)
 
 
 @dataclass
@@ -83,17 +91,30 @@ def add_noise(part: Part, mean: float, std: float, seed: int, purpose: str, devi
     return Noised(clean, noisy, states, t)
 
 
-def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised) -> Tensor:
-    """Flow-matching loss of every real sample (B,)."""
-    prefix = model.encode_condition(data.condition(part.samples, part.drop))
-    if prefix.copyable is None:
-        return flow_matching_losses(model(noised.x_t, noised.t, prefix), noised.x0, noised.noise)
-    drawn, choice = model.predict(noised.x_t, noised.t, prefix)
-    assert choice is not None
+def supervised_losses(model: MMDiT, data: EncodedSet, part: Part, noised: Noised, elsewhere: bool = False) -> Tensor:
+    """Flow-matching loss of every real sample (B,). elsewhere: whether any process's samples have references, where weights are sharded."""
+    drawn, choice, _, copyable = model.learn(data.condition(part.samples, part.drop), noised.x_t, noised.t, 0, elsewhere)
+    return _losses(drawn, choice, noised, copyable)
+
+
+def aligned_losses(
+    model: MMDiT, aligner: Aligner, data: EncodedSet, part: Part, noised: Noised, elsewhere: bool = False
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The same, and what the model's hidden states lack to the vision features of the clean pictures, 1 - cosine (B,)."""
+    condition = data.condition(part.samples, part.drop)
+    drawn, choice, hidden, copyable = model.learn(condition, noised.x_t, noised.t, aligner.block, elsewhere)
+    assert hidden is not None
+    return _losses(drawn, choice, noised, copyable), aligner.losses(hidden, part.features, Targets(noised.x_t))
+
+
+def _losses(drawn: Tensor, choice: Tensor | None, noised: Noised, copyable: Copyable | None) -> Tensor:
+    """Of the velocity drawn as tokens (..., 64), and of what was copied where anything could be."""
     targets = Targets(noised.x_t)
+    if choice is None or copyable is None:
+        return flow_matching_losses(targets.images(drawn.to(noised.x_t[0].dtype)), noised.x0, noised.noise)
     own = targets.ragged
     x0, noise = (own.pad(targets.tokens(x)).to(drawn) for x in (noised.x0, noised.noise))
-    return copying_losses(own.pad(drawn), choice, x0, noise, prefix.copyable, own.valid.to(drawn.device))
+    return copying_losses(own.pad(drawn), choice, x0, noise, copyable, own.valid.to(drawn.device))
 
 
 def in_blocks(name: str) -> bool:
@@ -104,4 +125,4 @@ def in_blocks(name: str) -> bool:
 def shardable(model: MMDiT) -> list[tuple[nn.Module, list[str]]]:
     """The MMDiT's parts for `StepModule.parts`."""
     blocks: list[tuple[nn.Module, list[str]]] = [(block, ["keys_values"]) for block in model.blocks]
-    return [*blocks, (model, ["encode_condition", "predict"])]
+    return [*blocks, (model, ["encode_condition", "predict", "learn"])]

@@ -62,6 +62,15 @@ def shard(network: nn.Module, parts: list[tuple[nn.Module, list[str]]], mesh: An
     return plain
 
 
+def anywhere(flag: bool, device: torch.device) -> bool:
+    """Whether it holds in any process; all must ask."""
+    if not torch.distributed.is_initialized():
+        return flag
+    found = torch.tensor(flag, dtype=torch.int32, device=device)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return bool(found)
+
+
 def gather(network: nn.Module, plain: nn.Module) -> nn.Module:
     """The whole network with its weights on the CPU of rank 0, as if it had never been sharded; all processes must call this."""
     state = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))

@@ -38,7 +38,7 @@ def vae_hash(vae: VAE) -> str:
 def versions(vae: VAE, encoder: ConditionEncoder, settings: EncodeConfig | None = None) -> dict[str, Any]:
     """Everything that decides an encoded folder beside the pictures. The encoder's hash holds its weights, config, tokenizer and template."""
     settings = settings or EncodeConfig()
-    choices = {"sizes": sorted(settings.sizes), "edit_sizes": sorted(settings.edit_sizes), "captions": settings.captions}
+    choices = {"sizes": sorted(settings.sizes), "edit_sizes": sorted(settings.edit_sizes), "captions": settings.captions, "features": settings.features}
     return {"vae": vae_hash(vae), "condition_encoder": encoder_hash(encoder), "transform": TRANSFORM, **choices}
 
 

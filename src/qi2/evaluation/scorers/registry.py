@@ -6,7 +6,7 @@ from qi2.evaluation.scorers.base import Scorer
 from qi2.evaluation.scorers.vlm import VLM, VLMScorer
 from qi2.evaluation.suites.suite import Suite
 
-LOCAL = {"world": ("detector", "ocr", "judge"), "rapidocr": ("ocr",)}
+LOCAL = {"world": ("detector", "ocr", "judge", "vqa"), "rapidocr": ("ocr",)}
 GIVE = "write --scorer {0}=URL#MODEL for a served model, or --scorer {0}=FOLDER for one of transformers"
 
 
@@ -38,6 +38,10 @@ def _local(named: str, suite: Suite) -> Scorer:
         from qi2.evaluation.scorers.world_judge import WorldJudge
 
         return WorldJudge(suite)
+    if suite.config.scorer == "vqa":
+        from qi2.evaluation.scorers.world_answers import WorldAnswers
+
+        return WorldAnswers(suite)
     from qi2.evaluation.scorers.world import WorldDetector, WorldReader
 
     return WorldDetector() if suite.config.scorer == "detector" else WorldReader()

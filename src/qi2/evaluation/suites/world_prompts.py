@@ -29,6 +29,45 @@ def text(each: int = 40) -> list[Line]:
     return _lines("word", "text", each, lambda scene: {"text": scene.words[0].text})
 
 
+def portraits(each: int = 40) -> list[Line]:
+    """Faces with hair, skin, glasses, expression, shirt and background, one question about each."""
+    return _lines("portrait", "portrait", each, lambda scene: {"scene": scene.to_dict(), "questions": _of_face(scene)})
+
+
+def layouts(each: int = 40) -> list[Line]:
+    """Pages with a title and lines under it: whether they read as asked, and are as many."""
+    return _lines("layout", "layout", each, lambda scene: {"scene": scene.to_dict(), "questions": _of_page(scene)})
+
+
+def _of_face(scene: Scene) -> list[Line]:
+    face = scene.portrait
+    assert face is not None
+    return [
+        _question("hair", f"Is the hair {face.hair}?", "attribute"),
+        _question("skin", f"Is the skin {face.skin}?", "attribute"),
+        _question("glasses", "Does the face wear glasses?" if face.glasses else "Is the face without glasses?", "entity"),
+        _question("expression", f"Is the expression {face.expression}?", "attribute"),
+        _question("shirt", f"Is the shirt {face.shirt}?", "attribute"),
+        _question("background", f"Is the background {scene.background}?", "global"),
+    ]
+
+
+def _of_page(scene: Scene) -> list[Line]:
+    page = scene.layout
+    assert page is not None
+    words = ", ".join((page.title, *page.lines))
+    return [
+        _question("word", f"Does the page read, line by line from the top: {words}, and nothing else?", "text"),
+        _question("count", f"Are there exactly {1 + len(page.lines)} lines, the title among them?", "entity"),
+        _question("background", f"Is the background {scene.background}?", "global"),
+    ]
+
+
+def _question(attribute: str, text: str, kind: str) -> Line:
+    """One that hangs on no other; its id is the checker's attribute."""
+    return {"id": attribute, "question": text, "parents": [], "kind": kind}
+
+
 def clauses(task: str, scene: Scene) -> Line:
     """GenEval's clauses for a scene."""
     first, count = scene.objects[0], len(scene.objects)

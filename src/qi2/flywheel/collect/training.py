@@ -21,8 +21,8 @@ from qi2.evaluation.run_folder import RunFolder
 from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
 from qi2.mmdit.preview import drawn, shown
-from qi2.training.encode import cover
-from qi2.training.encoded import EncodedSet
+from qi2.training.joined import open_set
+from qi2.training.pictures import cover
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -41,7 +41,7 @@ def training_failures(cfg: "Recipe", runs: Path, phase: str, store: SignalStore)
         return []
     path, step = sheets
     stage, size = stages[-1].stage, max(stages[-1].sizes)
-    data, side = EncodedSet(Path(runs) / "encoded"), Sidecar.load(Path(runs) / "datasets" / f"s{stage}")
+    data, side = open_set(Path(runs) / "encoded"), Sidecar.load(Path(runs) / "datasets" / f"s{stage}")
     samples = shown(data, stage, size, cfg.seed)
     with Image.open(path) as sheet:
         pictures = drawn(sheet.convert("RGB"), samples)

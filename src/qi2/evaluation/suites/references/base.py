@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qi2.core.errors import QI2Error
 from qi2.core.publish import file_sha256
@@ -35,8 +35,8 @@ class FileReference:
     path: Path
 
     def open(self, size: int) -> Image.Image:
-        """The picture as it is on disk."""
-        return Image.open(self.path)
+        """The picture as its viewer shows it: turned as its camera says."""
+        return ImageOps.exif_transpose(Image.open(self.path))
 
     def hash(self, size: int) -> str:
         """SHA-256 of the file."""
