@@ -41,19 +41,26 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def train(recipe: Any, runs: Path, until: str, checkpoints: Path | None = None) -> tuple[Any, dict[str, float]]:
-    """The model after the phases up to ``until``, and CPU seconds of each; of a training that goes on, since then."""
+def train(recipe: Any, runs: Path, until: str, checkpoints: Path | None = None, steps: int = 0) -> tuple[Any, dict[str, float]]:
+    """The model after the phases up to ``until``, and CPU seconds of each; of a training that goes on, since then. steps: of each phase, 0: all."""
     from qi2.core.reporter import NullReporter
     from qi2.mmdit.module import MMDiTModule
     from qi2.mmdit.train import start_model
     from qi2.training.encoded import EncodedSet
     from qi2.training.fit import fit
 
+    class Early(MMDiTModule):
+        """Ends on its way, with schedules as if it did not."""
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            super().on_train_batch_start(batch, batch_idx)
+            self.ended = "steps" if self.steps_done + 1 == steps else ""
+
     data, seconds = EncodedSet(encoded(recipe, runs), recipe.encode.features), {}
     model = start_model(replace(recipe.mmdit, context_width=data.prompts[0].text.shape[1]), None, recipe.seed)
     for name in PHASES[: PHASES.index(until) + 1]:
         phase, start = getattr(recipe, name), time.process_time()
-        module = MMDiTModule(model, data, phase, name, recipe.seed)
+        module = Early(model, data, phase, name, recipe.seed)
         fit(module, name, NullReporter(), checkpoints=checkpoints / name if checkpoints else None, ema=phase.ema)
         model, seconds[name] = module.model, round(time.process_time() - start, 1)
     return model.eval(), seconds
@@ -142,6 +149,7 @@ def main() -> None:
     parser.add_argument("--until", choices=PHASES, default="sft", help="the last phase to train")
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as key=value")
     parser.add_argument("--runs", type=Path, help="folder of a finished run of scale tiny")
+    parser.add_argument("--steps", type=int, default=0, help="look at the model after so many steps of each phase")
     parser.add_argument("--checkpoints", type=Path, help="folder to go on from when the same command was stopped")
     parser.add_argument("--against", type=Path, help="output of another variant, for paired differences")
     given = parser.parse_args()
@@ -154,10 +162,11 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = load(Recipe, [settings.ROOT / "conf" / "scale" / "tiny.yaml"], [*VARIANTS[given.variant], *given.set])
     runs = given.runs or settings.ROOT / settings.runs_folder("tiny")
-    model, seconds = train(recipe, runs, given.until, given.checkpoints)
+    model, seconds = train(recipe, runs, given.until, given.checkpoints, given.steps)
     found = verdicts(recipe, runs, model)
     floor = json.loads((runs / "evaluate" / "metrics.json").read_text())["edit/vae_floor_mae"]
-    result: dict[str, Any] = {"variant": given.variant, "until": given.until, "set": given.set, "seconds": seconds} | figures(found, floor)
+    asked = {"variant": given.variant, "until": given.until, "steps": given.steps, "set": given.set}
+    result: dict[str, Any] = asked | {"seconds": seconds} | figures(found, floor)
     if given.against:
         result["difference"] = differences(found, json.loads(given.against.read_text().splitlines()[-1])["verdicts"])
     print(json.dumps(result | {"verdicts": found}))
