@@ -145,6 +145,19 @@ def test_a_step_sees_the_same_batch_whenever_it_is_asked(encoder: Any) -> None:
     assert not torch.equal(first["images"], other["images"])
 
 
+def test_a_reward_may_have_a_weight_decay_of_its_own(encoder: Any) -> None:
+    from qi2.rewards.config import RewardArchitecture
+    from qi2.rewards.module import RewardModule
+
+    pool = read_pool(WorldPairs("portrait", "train", 64, 0).pairs(2), NEEDS["portrait"], PromptReader(encoder), "test")
+    model = RewardModel(RewardArchitecture("portrait", 64, 32, 1, 2), encoder.model.model.visual, encoder.width)
+    config, found = small_config(), []
+    for config.portrait.weight_decay in (-1.0, 0.5, 0.0):
+        groups = RewardModule(model, pool, config, 0).configure_optimizers()["optimizer"].param_groups
+        found.append([group["weight_decay"] for group in groups])
+    assert found == [[config.optimizer.weight_decay, 0.0], [0.5, 0.0], [0.0, 0.0]]
+
+
 def test_only_the_chosen_share_of_pictures_passes_through_the_vae(encoder: Any, small_world: Any) -> None:
     from qi2.models.vae import VAE
 

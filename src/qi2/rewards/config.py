@@ -75,6 +75,7 @@ class DimensionConfig:
     pairs: int = 8000
     steps: int = 2000
     batch_size: int = 64
+    weight_decay: float = -1.0  # of the matrices; negative: as ``rewards.optimizer`` says
 
 
 @dataclass

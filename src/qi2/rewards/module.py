@@ -1,5 +1,6 @@
 """Training of one reward model on judgements: Bradley-Terry with ties, or regression on scores, with centring (report section 4.2)."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,7 +60,9 @@ class RewardModule(StepModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        return self.scheduled(self.model, self.config.optimizer, hidden_matrix)
+        decay = self.dimension.weight_decay
+        optimizer = self.config.optimizer if decay < 0 else replace(self.config.optimizer, weight_decay=decay)
+        return self.scheduled(self.model, optimizer, hidden_matrix)
 
 
 def hidden_matrix(name: str) -> bool:
