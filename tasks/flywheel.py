@@ -1,8 +1,9 @@
 """``python -m tasks flywheel``: one step of a round of the data flywheel, beside the DAG. QI2_FLYWHEEL says which: ``open`` (by default) or ``close``.
 
-Open: failures of the last evaluation join the signals, all are attributed, and what the tracks change is written to ``conf/flywheel/SCALE.yaml``, or the
-round waits for review. Close: the evaluation after training is compared with the one before. Signals and the review queue lie in ``flywheel/``, where the
-commands of `qi2 flywheel` find them, rounds and what they made in ``flywheel/SCALE/``; `make clean` leaves all of it alone.
+Open: failures of the last evaluation, and of training prompts that are drawn for it, join the signals, all are attributed, and what the tracks change is
+written to ``conf/flywheel/SCALE.yaml``, or the round waits for review. Close: the evaluation after training is compared with the one before. Signals and the
+review queue lie in ``flywheel/``, where the commands of `qi2 flywheel` find them, rounds and what they made in ``flywheel/SCALE/``; `make clean` leaves all
+of it alone.
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qi2.arena.entrants import load
 from qi2.arena.votes import Votes
@@ -20,6 +21,7 @@ from qi2.data.shards import SIDECAR
 from qi2.evaluation.summary import revision
 from qi2.flywheel.attribution.probes import Near
 from qi2.flywheel.collect.evaluation import Evaluated, failures
+from qi2.flywheel.collect.mined import mine_run
 from qi2.flywheel.collect.training import training_failures
 from qi2.flywheel.collect.votes import VoteSettings, arena_truths, lost_votes
 from qi2.flywheel.retrieval.corpus import Corpus
@@ -63,19 +65,17 @@ def main(scale: str) -> None:
 
 
 def _open(wheel: Flywheel, scale: str) -> State:
-    last = wheel.last()
-    if last is None or last.phase not in ("review", READY):
-        collect(wheel, scale)
-    state = wheel.open()
+    mined = collect(wheel, scale) if wheel.next else {}
+    state = wheel.open(mined)
     if state.phase == READY:
         config.add_round(scale, state.overrides)
     return state
 
 
-def collect(wheel: Flywheel, scale: str) -> int:
-    """Let failures of the last evaluation, of training's own sheets and of the arena's votes join the signals, as ``flywheel.sources`` says; how many were new.
+def collect(wheel: Flywheel, scale: str) -> dict[str, Any]:
+    """Let failures of the last evaluation, of training's own sheets and of the arena's votes join the signals, as ``flywheel.sources`` says, and mine.
 
-    What users say, and what was mined, is in the store already.
+    Returns what mining found and cost; nothing where ``flywheel.mining`` has no budget. What users say is in the store already.
     """
     recipe, store, runs = config.read(scale), wheel.parts.store, settings.runs_folder(scale)
     found: list[Signal] = []
@@ -87,7 +87,11 @@ def collect(wheel: Flywheel, scale: str) -> int:
     if "votes" in recipe.flywheel.sources and votes.exists():
         truths = {} if recipe.data.source else arena_truths(Evaluated.open(runs))
         found += lost_votes(load([str(runs / "evaluate")]), list(Votes(votes).rows()), store, VoteSettings(), truths)
-    return int(store.add(found))
+    store.add(found)
+    if "mining" not in recipe.flywheel.sources or not recipe.flywheel.mining.prompts:
+        return {}
+    mined = mine_run(recipe, runs, store, wheel.next)
+    return mined.to_json() | {"new": store.add(mined.signals)}
 
 
 def parts(recipe: "Recipe", scale: str) -> Parts:

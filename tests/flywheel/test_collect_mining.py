@@ -13,7 +13,8 @@ from qi2.data.world.degrade import degrade
 from qi2.data.world.edits import sample_edit
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
-from qi2.flywheel.collect.mining import MiningSettings, mine
+from qi2.flywheel.collect.mining import mine
+from qi2.flywheel.config import MiningConfig
 from qi2.flywheel.store import SignalStore
 from qi2.rlhf.config import PromptsConfig
 from qi2.rlhf.prompts import Prompt, world_prompts
@@ -50,7 +51,7 @@ def training_prompts(n: int = 40) -> list[Prompt]:
 
 def test_wrong_pictures_are_found_with_what_was_wrong(tmp_path: Path) -> None:
     prompts, store = training_prompts(), SignalStore(tmp_path)
-    found = mine(prompts, Hand(prompts), {"checker": checker}, store, MiningSettings())
+    found = mine(prompts, Hand(prompts), {"checker": checker}, store, MiningConfig())
     assert found and len(found) <= len(prompts) // 4
     for signal in found:
         assert any(why.startswith("the checker finds") for why in signal.verdict["why"]) and not signal.heldout and signal.trainable
@@ -61,7 +62,7 @@ def test_wrong_pictures_are_found_with_what_was_wrong(tmp_path: Path) -> None:
 
 def test_mining_is_a_function_of_its_seed(tmp_path: Path) -> None:
     prompts, store = training_prompts(), SignalStore(tmp_path)
-    runs = [mine(prompts, Hand(prompts), {"checker": checker}, store, MiningSettings(), seed) for seed in (1, 1, 2)]
+    runs = [mine(prompts, Hand(prompts), {"checker": checker}, store, MiningConfig(), seed) for seed in (1, 1, 2)]
     assert [one.to_json() for one in runs[0]] == [one.to_json() for one in runs[1]] and runs[0][0].seed != runs[2][0].seed
     assert store.add(runs[0]) == len(runs[0]) and store.add(runs[1]) == 0
 
@@ -71,7 +72,7 @@ def test_a_prompt_that_is_held_out_is_refused(tmp_path: Path) -> None:
     for truth in (sample_scene(rng, "two", "heldout"), sample_edit(rng, "recolor", "heldout")):
         prompt = Prompt("two", "something", truth, [])
         with pytest.raises(QI2Error, match="held out"):
-            mine([prompt], Hand([prompt]), {}, SignalStore(tmp_path), MiningSettings())
+            mine([prompt], Hand([prompt]), {}, SignalStore(tmp_path), MiningConfig())
 
 
 def bland(n: int = 20) -> list[Prompt]:
@@ -84,20 +85,20 @@ def grey(samples: Sequence[RolloutSample]) -> torch.Tensor:
 
 def test_the_lowest_rewards_of_a_kind_are_bad_cases(tmp_path: Path) -> None:
     prompts = bland()
-    found = mine(prompts, Hand(prompts), {"grey": grey}, SignalStore(tmp_path), MiningSettings(low=0.1))
+    found = mine(prompts, Hand(prompts), {"grey": grey}, SignalStore(tmp_path), MiningConfig(low=0.1))
     assert len(found) == 2 and all(signal.verdict["why"] == ["grey is among its lowest 10%"] for signal in found)
-    assert mine(bland(5), Hand(bland(5)), {"grey": grey}, SignalStore(tmp_path), MiningSettings()) == []  # too few to say
+    assert mine(bland(5), Hand(bland(5)), {"grey": grey}, SignalStore(tmp_path), MiningConfig()) == []  # too few to say
 
 
 def test_a_reward_that_says_the_same_of_all_accuses_none(tmp_path: Path) -> None:
     prompts = bland()
     scorers = {"flat": lambda samples: torch.ones(len(samples)), "absent": lambda samples: torch.full((len(samples),), torch.nan)}
-    assert mine(prompts, Hand(prompts), scorers, SignalStore(tmp_path), MiningSettings()) == []
+    assert mine(prompts, Hand(prompts), scorers, SignalStore(tmp_path), MiningConfig()) == []
 
 
 def test_two_rewards_that_contradict_each_other_are_told(tmp_path: Path) -> None:
     prompts = bland()
-    found = mine(prompts, Hand(prompts), {"grey": grey, "dark": lambda samples: -grey(samples)}, SignalStore(tmp_path), MiningSettings(low=0.0))
+    found = mine(prompts, Hand(prompts), {"grey": grey, "dark": lambda samples: -grey(samples)}, SignalStore(tmp_path), MiningConfig(low=0.0))
     assert len(found) == 10 and {why for signal in found for why in signal.verdict["why"]} == {
         "dark puts it among its best, grey among its worst",
         "grey puts it among its best, dark among its worst",
@@ -107,14 +108,14 @@ def test_two_rewards_that_contradict_each_other_are_told(tmp_path: Path) -> None
 def test_a_reward_that_likes_what_the_checker_finds_wrong_is_told(tmp_path: Path) -> None:
     prompts = [prompt for prompt in training_prompts(80) if prompt.kind == "two"]
     taste = lambda samples: -checker(samples)  # noqa: E731
-    found = mine(prompts, Hand(prompts), {"taste": taste}, SignalStore(tmp_path), MiningSettings())
+    found = mine(prompts, Hand(prompts), {"taste": taste}, SignalStore(tmp_path), MiningConfig())
     assert any("taste puts it among its best, the checker finds it wrong" in signal.verdict["why"] for signal in found)
 
 
 def test_words_that_were_not_drawn_are_found_by_checker_and_by_ocr(tmp_path: Path) -> None:
     prompts, store = [prompt for prompt in training_prompts(60) if prompt.kind == "text"], SignalStore(tmp_path)
-    found = mine(prompts, Hand(prompts, 1), {}, store, MiningSettings())
+    found = mine(prompts, Hand(prompts, 1), {}, store, MiningConfig())
     assert any(signal.verdict.get("words", {}).get("wanted") == [signal.verdict["words"]["wanted"][0]] for signal in found if "words" in signal.verdict)
     own = [Prompt("sign", 'a shop sign that says "Fresh Bread"'), Prompt("sign", "a sign “Open”"), Prompt("sign", "a sign")]
-    missed = mine(own, Hand(own), {}, store, MiningSettings(), reader=lambda picture: ["FRESH", "bread"])
+    missed = mine(own, Hand(own), {}, store, MiningConfig(), reader=lambda picture: ["FRESH", "bread"])
     assert [signal.prompt for signal in missed] == ["a sign “Open”"] and missed[0].verdict["words"] == {"wanted": ["Open"], "read": ["FRESH", "bread"]}

@@ -1,4 +1,4 @@
-"""``qi2 flywheel attribute`` and ``qi2 flywheel rounds``: which track failures belong to, and what rounds changed."""
+"""``qi2 flywheel mine``, ``attribute`` and ``rounds``: bad cases among training prompts, which track failures belong to, and what rounds changed."""
 
 import argparse
 import json
@@ -8,6 +8,20 @@ from qi2.cli.feedback import STORE
 from qi2.core.errors import QI2Error
 
 HOME = STORE.parent
+
+
+def mine(args: argparse.Namespace) -> None:
+    """qi2 flywheel mine RUNS --prompts N --store FOLDER"""
+    from qi2.config import load
+    from qi2.flywheel.collect.mined import mine_run, sentence
+    from qi2.flywheel.store import SignalStore
+    from qi2.recipe import Recipe, scale_layers
+
+    budget = [f"flywheel.mining.{name}={value}" for name, value in (("prompts", args.prompts), ("pictures", args.pictures)) if value]
+    recipe, store = load(Recipe, scale_layers(Path("conf"), args.scale or args.runs.name), [*args.set, *budget]), SignalStore(args.store)
+    mined = mine_run(recipe, args.runs, store, args.number, args.stage)
+    facts = mined.to_json() | {"new": store.add(mined.signals)}
+    print(json.dumps(facts) if args.json else sentence(facts))
 
 
 def attribute(args: argparse.Namespace) -> None:
@@ -47,6 +61,17 @@ def rounds(args: argparse.Namespace) -> None:
 
 def add_to(group: "argparse._SubParsersAction") -> None:
     """The parsers of this file's commands, in the group of `qi2 flywheel`."""
+    first = group.add_parser("mine", help="draw training prompts with a run's model and keep the bad cases as signals")
+    first.add_argument("runs", type=Path, help="runs/SCALE, with vae, standins, the chain's models and the rewards")
+    first.add_argument("--store", type=Path, default=STORE, help="the folder of signals")
+    first.add_argument("--scale", default="", help="whose configuration; the folder's name by default")
+    first.add_argument("--stage", default="", help="the model that draws: sft, rlhf, distill; the one that a round tests by default")
+    first.add_argument("--prompts", type=int, default=0, help="how many; flywheel.mining.prompts by default")
+    first.add_argument("--pictures", type=int, default=0, help="of each; flywheel.mining.pictures by default")
+    first.add_argument("--number", type=int, default=0, help="other prompts and noise for every number; a round uses its own, from 1")
+    first.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    first.add_argument("--json", action="store_true", help="what was found and what it cost as JSON")
+    first.set_defaults(run=mine)
     one = group.add_parser("attribute", help="test failures with a run's models and say which track they belong to")
     one.add_argument("runs", type=Path, help="runs/SCALE, with vae, standins and the chain's models")
     one.add_argument("--store", type=Path, default=STORE, help="the folder of signals")

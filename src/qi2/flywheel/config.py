@@ -29,6 +29,24 @@ class ProbesConfig:
 
 
 @dataclass
+class MiningConfig:
+    """How bad cases are looked for among pictures of training prompts, and what counts as bad; the report names such cases and no threshold.
+
+    A learned reward is low in the lowest ``low`` of its scores on a kind. Two judges disagree where one puts a picture among its best ``disagree`` and the
+    other among its worst; the checker, where it has a truth, is right or wrong and disagrees with a reward that puts a wrong picture among its best.
+    """
+
+    prompts: int = 0  # training prompts that one round draws, as many of every kind; 0: no mining
+    pictures: int = 1  # of each
+    edit_share: float = 0.3  # of the prompts are edits
+    low: float = 0.1
+    disagree: float = 0.25
+    least: int = 8  # pictures of a kind below which shares of them say nothing
+    ocr: bool = False  # quoted texts of which no truth is known are read by RapidOCR (the extra ``ocr``)
+    seed: int = 7053  # of prompts and noise; every round draws others
+
+
+@dataclass
 class DecideConfig:
     """How evidence becomes a decision. ``error``: the chance of a wrong act in a round in which nothing is wrong, over all groups and tests."""
 
@@ -73,6 +91,7 @@ class FlywheelConfig:
     """One round: signals, attribution, tracks, review, training, evaluation, report."""
 
     sources: list[str] = field(default_factory=lambda: ["evaluation", "mining", "votes", "feedback", "training"])
+    mining: MiningConfig = field(default_factory=MiningConfig)
     probes: ProbesConfig = field(default_factory=ProbesConfig)
     decide: DecideConfig = field(default_factory=DecideConfig)
     rl: RLTrackConfig = field(default_factory=RLTrackConfig)

@@ -11,6 +11,7 @@ evaluation that it starts from), report.json and report.md. Every phase can be r
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from qi2.flywheel.attribution.cases import Case, from_signals
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
 from qi2.flywheel.attribution.probes import Near, last_model
+from qi2.flywheel.collect.mined import rewards_alone, sentence, tried
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
@@ -81,30 +83,41 @@ class Flywheel:
         found = sorted((self.home / "rounds").glob("*/state.json"))
         return State(**json.loads(found[-1].read_text())) if found else None
 
-    def open(self) -> State:
-        """Begin a round, or go on with one that waits for review; returns where it stands. Raises QI2Error without an evaluation."""
+    @property
+    def next(self) -> int:
+        """The number of the round that `open` begins; 0 where one is on its way."""
         state = self.last()
-        if state is None or state.phase in (NOTHING, DONE):
-            state = self._begin(1 if state is None else state.number + 1)
+        return 1 if state is None else state.number + 1 if state.phase in (NOTHING, DONE) else 0
+
+    def open(self, mined: Mapping[str, Any] | None = None) -> State:
+        """Begin a round, or go on with one that waits for review; returns where it stands. Raises QI2Error without an evaluation.
+
+        ``mined``: what mining found for it and cost (`Mined.to_json`), for its report.
+        """
+        state = self._begin(self.next, mined) if self.next else self.last()
+        assert state is not None
         if state.phase == REVIEW:
             state = self._review(state)
         return state
 
-    def _begin(self, number: int) -> State:
+    def _begin(self, number: int, mined: Mapping[str, Any] | None) -> State:
         results = self.runs / "evaluate" / RESULTS
         if not results.exists():
             raise QI2Error(f"{results} does not exist; the flywheel starts from a trained and evaluated line, so run `make run` first")
-        signals = [s for s in self.parts.store.all() if s.source in self.cfg.flywheel.sources and self._current(s)]
+        current = [s for s in self.parts.store.all() if s.source in self.cfg.flywheel.sources and self._current(s)]
+        signals = [signal for signal in current if not rewards_alone(signal)]
+        asked = Counter(prompts_by_kind(json.loads(results.read_text()))) + tried(current)
         store, most = self.parts.store, self.cfg.flywheel.probes.most
         cases = from_signals(signals, store.picture, most)
         self.forget()
-        found = diagnose(self.cfg, self.runs, cases, prompts_by_kind(json.loads(results.read_text())), self.parts.near)
+        found = diagnose(self.cfg, self.runs, cases, asked, self.parts.near)
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         found.write(folder / "decisions.jsonl")
         shutil.copyfile(results, folder / "before.json")
-        state = State(number, counts=found.counts(), reasons=list(found.reasons()))
+        state = State(number, counts=found.counts(), reasons=[*([sentence(mined)] if mined else []), *found.reasons()])
         state.provenance = {"signals": store.digest(), "signals_version": store.version, "model": found.model, "failures": len(cases)}
+        state.provenance |= {"mined": dict(mined)} if mined else {}
         return self._act(state, found)
 
     def _current(self, signal: Any) -> bool:

@@ -4,6 +4,7 @@ Nothing here is held out: prompts come from the training split (`rlhf.prompts`),
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +13,14 @@ import numpy as np
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.core.progress import Progress
 from qi2.core.rng import key
 from qi2.data.world.checker import check, check_edit, read
 from qi2.data.world.edits import Edit
 from qi2.data.world.scene import Scene
 from qi2.data.world.split import is_heldout
 from qi2.flywheel.collect.painter import Painter
+from qi2.flywheel.config import MiningConfig
 from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
 from qi2.rlhf.prompts import EDIT, Prompt
@@ -28,18 +31,7 @@ Reader = Callable[[Image.Image], Sequence[str]]
 """The lines of text that a picture shows."""
 
 
-@dataclass(frozen=True)
-class MiningSettings:
-    """What counts as bad; all of it ours, the report names the sources of bad cases and no thresholds.
-
-    A learned reward is low in the lowest ``low`` of its scores on a kind. Two judges disagree where one puts a picture among its best ``disagree`` and the
-    other among its worst; the checker, where it has a truth, is right or wrong and disagrees with a reward that puts a wrong picture among its best.
-    """
-
-    per_prompt: int = 1
-    low: float = 0.1
-    disagree: float = 0.25
-    least: int = 8  # pictures of a kind below which shares of them say nothing
+CHECKED, LOW, DISAGREE, LIKED, WORDS = "checker", "low", "disagree", "liked", "words"  # the tests that find bad cases
 
 
 @dataclass
@@ -51,28 +43,42 @@ class Drawn:
     scores: dict[str, float] = field(default_factory=dict)
     said: dict[str, Any] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
+    tests: list[str] = field(default_factory=list)  # that found it, each once
+
+    def blame(self, test: str, why: str) -> None:
+        """One more reason why it is a bad case."""
+        self.why.append(why)
+        self.tests += [test] if test not in self.tests else []
+
+    @property
+    def group(self) -> str:
+        """Task and kind, such as ``t2i/count``."""
+        return f"{task_of(self.sample.prompt)}/{self.sample.prompt.kind}"
 
 
 def mine(
-    prompts: Sequence[Prompt], painter: Painter, scorers: Mapping[str, Scorer], store: SignalStore, settings: MiningSettings, seed: int = 0,
+    prompts: Sequence[Prompt], painter: Painter, scorers: Mapping[str, Scorer], store: SignalStore, settings: MiningConfig, seed: int = 0,
     reader: Reader | None = None, provenance: Mapping[str, Any] | None = None,
 ) -> list[Signal]:  # fmt: skip
     """Draw prompts, judge the pictures, and return a signal for each bad one; its picture and references are kept in the store.
 
     ``scorers`` are those of reinforcement learning, `checker` and `exact` among them where wanted. ``reader`` reads words where no truth says them: the
-    prompt's quoted texts must be in what it reads. Raises QI2Error where a prompt shows what is held out.
+    prompt's quoted texts must be in what it reads. A signal's provenance says how many pictures were ``tried`` of every kind.
+    Raises QI2Error where a prompt shows what is held out.
     """
     _check_split(prompts)
-    drawn = _draw(prompts, painter, settings.per_prompt, seed)
+    drawn = _draw(prompts, painter, settings.pictures, seed)
     for name, scorer in scorers.items():
         for one, value in zip(drawn, scorer([one.sample for one in drawn]).tolist() if drawn else [], strict=True):
             if value == value:  # a reward that does not apply says NaN
                 one.scores[name] = float(value)
-    for one in drawn:
-        _look(one, reader)
+    with Progress("mine: look", len(drawn), "pictures") as progress:
+        for one in drawn:
+            _look(one, reader)
+            progress.update()
     for kind in dict.fromkeys(one.sample.prompt.kind for one in drawn):
         _compare([one for one in drawn if one.sample.prompt.kind == kind], settings)
-    facts = {"seed": seed, "weights": painter.weights, **(provenance or {})}
+    facts = {"seed": seed, "weights": painter.weights, "tried": dict(Counter(one.group for one in drawn)), **(provenance or {})}
     return [_signal(one, painter.name, store, facts) for one in drawn if one.why]
 
 
@@ -107,14 +113,14 @@ def _look(one: Drawn, reader: Reader | None) -> None:
         right = verdict.pop("all")
         one.said["attributes"] = verdict
         if not right:
-            one.why.append("the checker finds " + ", ".join(name for name, value in verdict.items() if not value) + " wrong")
+            one.blame(CHECKED, "the checker finds " + ", ".join(name for name, value in verdict.items() if not value) + " wrong")
         if verdict.get("word") is False:
             one.said["words"] = {"wanted": [word.text for word in truth.words], "read": _read_world(picture, truth)}
     elif isinstance(truth, Edit):
         found = check_edit(picture, truth, one.sample.prompt.sources[0])
         one.said |= {"attributes": {"done": bool(found["done"])}, "kept_mae": float(found["kept_mae"])}
         if not found["all"]:
-            one.why.append("the checker finds another picture than the edit's target")
+            one.blame(CHECKED, "the checker finds another picture than the edit's target")
     elif reader is not None:
         _words(one, reader)
 
@@ -133,14 +139,14 @@ def _words(one: Drawn, reader: Reader) -> None:
     missing = [text for text in wanted if _squeezed(text) not in shown]
     if missing:
         one.said["words"] = {"wanted": wanted, "read": lines}
-        one.why.append("the text " + ", ".join(f'"{text}"' for text in missing) + " was not read")
+        one.blame(WORDS, "the text " + ", ".join(f'"{text}"' for text in missing) + " was not read")
 
 
 def _squeezed(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def _compare(group: Sequence[Drawn], settings: MiningSettings) -> None:
+def _compare(group: Sequence[Drawn], settings: MiningConfig) -> None:
     """Reasons that need the other pictures of a kind: low scores, and judges that disagree."""
     ranks: dict[str, dict[int, float]] = {}
     for name in sorted({name for one in group for name in one.scores} - {CHECKER, EXACT}):
@@ -150,12 +156,12 @@ def _compare(group: Sequence[Drawn], settings: MiningSettings) -> None:
     for name, shares in ranks.items():
         for i, share in shares.items():
             if share <= settings.low:
-                group[i].why.append(f"{name} is among its lowest {settings.low:.0%}")
+                group[i].blame(LOW, f"{name} is among its lowest {settings.low:.0%}")
             if share > 1 - settings.disagree and _wrong(group[i]):
-                group[i].why.append(f"{name} puts it among its best, the checker finds it wrong")
+                group[i].blame(LIKED, f"{name} puts it among its best, the checker finds it wrong")
             for other, theirs in ranks.items():
                 if i in theirs and share > 1 - settings.disagree and theirs[i] <= settings.disagree:
-                    group[i].why.append(f"{name} puts it among its best, {other} among its worst")
+                    group[i].blame(DISAGREE, f"{name} puts it among its best, {other} among its worst")
 
 
 def _wrong(one: Drawn) -> bool:
@@ -169,10 +175,14 @@ def _shares(scores: Mapping[int, float]) -> dict[int, float]:
     return {i: float((values <= value).mean()) for i, value in scores.items()}
 
 
+def task_of(prompt: Prompt) -> str:
+    """``ti2i`` for an edit."""
+    return "ti2i" if prompt.kind.startswith(EDIT) or prompt.sources else "t2i"
+
+
 def _signal(one: Drawn, model: str, store: SignalStore, facts: Mapping[str, Any]) -> Signal:
     prompt = one.sample.prompt
-    task = "ti2i" if prompt.kind.startswith(EDIT) or prompt.sources else "t2i"
-    verdict = {**one.said, "reward": one.scores, "why": one.why}
+    verdict = {**one.said, "reward": one.scores, "why": one.why, "tests": one.tests}
     references = tuple(store.keep(image) for image in prompt.sources)
     truth = prompt.truth.to_json() if prompt.truth is not None else ""
-    return Signal("mining", task, prompt.kind, prompt.text, model, verdict, truth, store.keep(one.sample.image), references, one.seed, facts)
+    return Signal("mining", task_of(prompt), prompt.kind, prompt.text, model, verdict, truth, store.keep(one.sample.image), references, one.seed, facts)

@@ -72,14 +72,18 @@ class HeldOut:
         self._seen: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @staticmethod
-    def open(runs: Path, signals: Iterable[Any] = (), picture: Picture | None = None) -> "HeldOut":
-        """The held-out rows of ``runs/raw``, the items of ``runs/evaluate``, and signals that are held out or whose person did not allow training."""
+    def open(runs: Path, signals: Iterable[Any] = (), picture: Picture | None = None, pictures: bool = True) -> "HeldOut":
+        """The held-out rows of ``runs/raw``, the items of ``runs/evaluate``, and signals that are held out or whose person did not allow training.
+
+        ``pictures``: whether those of the rows are looked at, which takes seconds; prompts alone are compared without.
+        """
         side = Sidecar.load(Path(runs) / "raw")
         table = side.table[side.table["split"] == "heldout"]
         held = HeldOut(world=bool((side.table["source"] == "world").any()))
         for row in table.to_dict("records"):
             try:
-                held.picture(read_image(side.folder, {str(k): v for k, v in row.items()}), str(row["id"]))
+                if pictures:
+                    held.picture(read_image(side.folder, {str(k): v for k, v in row.items()}), str(row["id"]))
             except QI2Error:
                 continue  # what cannot be decoded cannot be copied either
             truth = row["edit"] or row["scene"] or ""
@@ -121,7 +125,7 @@ class HeldOut:
     def reasons(self, one: Sample, picture: Picture) -> list[str]:
         """Everything against one candidate."""
         shown = scenes(one.truth)
-        found = self._of_text(one, bool(shown))
+        found = self.of_text(one.task, one.prompt, bool(shown))
         if shown and look(shown[0]) in self.looks:
             found.append("it shows the same scene as a held-out sample")
         if self.world and any(is_heldout(scene) for scene in shown):
@@ -130,13 +134,14 @@ class HeldOut:
             found += self._of_picture(picture(sha), bool(shown))
         return list(dict.fromkeys(found))
 
-    def _of_text(self, one: Sample, known: bool) -> list[str]:
+    def of_text(self, task: str, prompt: str, known: bool) -> list[str]:
+        """Everything against a prompt; ``known``: the scene that it asks for is, and is compared itself."""
         found = []
-        if one.task == "t2i" and normal(one.prompt) in self.prompts:
+        if task == "t2i" and normal(prompt) in self.prompts:
             found.append("its prompt is held out")
-        elif one.task == "t2i" and not known and bag(one.prompt) in self.bags:
+        elif task == "t2i" and not known and bag(prompt) in self.bags:
             found.append("its prompt has the words of a held-out one")
-        if self.world and (said := named(one.prompt)):
+        if self.world and (said := named(prompt)):
             found.append(f"its prompt names {said}, which the split holds out")
         return found
 
