@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qi2.arena.entrants import load
 from qi2.arena.votes import Votes
 from qi2.core.publish import write_file
+from qi2.data.captions.captioner import load_captioner
 from qi2.data.shards import SIDECAR
 from qi2.evaluation.summary import revision
 from qi2.flywheel.attribution.probes import Near
@@ -109,7 +110,9 @@ def parts(recipe: "Recipe", scale: str) -> Parts:
 
     def augment(decisions: "Sequence[Decision]", cases: "Mapping[str, Case]", most: int) -> Sequence[Candidate]:
         curated = runs / "curated" if (runs / "curated" / "scores.parquet").exists() else None
-        track = pretraining.Track(corpus(), queue, heldout(), curated, size=recipe.evaluate.size, seed=recipe.flywheel.probes.seed)
+        captions, unknown = recipe.flywheel.captions, any(not cases[decision.signal].truth for decision in decisions if decision.signal in cases)
+        captioner = load_captioner(captions) if captions.path and unknown else None
+        track = pretraining.Track(corpus(), queue, heldout(), curated, captioner, captions, recipe.evaluate.size, recipe.flywheel.probes.seed)
         return pretraining.candidates(decisions, cases, most, track)
 
     near: Near = lambda prompts, k: corpus().similarities(prompts, k)  # noqa: E731

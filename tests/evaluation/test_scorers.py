@@ -7,13 +7,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from qi2.core.errors import QI2Error
+from qi2.core.served import ServedVLM
 from qi2.data.world.render import render
 from qi2.data.world.scene import Object, Scene, Word
 from qi2.evaluation.aggregate.registry import AGGREGATORS, CRITERIA
 from qi2.evaluation.scorers.local import ClipSimilarity, LocalVLM, name_of
 from qi2.evaluation.scorers.rapidocr import RapidReader, reading_order
 from qi2.evaluation.scorers.registry import open_scorer
-from qi2.evaluation.scorers.served import ServedVLM
 from qi2.evaluation.scorers.vlm import VLMScorer, parse_objects, parse_scores
 from qi2.evaluation.scorers.world import WorldDetector, WorldReader
 from qi2.evaluation.suites.references.base import FileReference

@@ -159,8 +159,8 @@ def test_a_judge_that_fails_once_leaves_one_picture_out_and_is_asked_for_it_agai
     def reply(text: str, images: list[Image.Image]) -> str:
         return "no idea" if any(prompt in text for prompt in broken) else json.dumps({"semantics": 4, "quality": len(images) ** 2})
 
+    from qi2.core.served import ServedVLM
     from qi2.evaluation.aggregate.registry import CRITERIA
-    from qi2.evaluation.scorers.served import ServedVLM
 
     with serve(reply) as server:
         judge = VLMScorer(ServedVLM(server.url, "vlm"), "judge", CRITERIA["gedit"])
@@ -173,7 +173,7 @@ def test_a_judge_that_fails_once_leaves_one_picture_out_and_is_asked_for_it_agai
 
 
 def test_a_server_that_refuses_is_not_asked_for_the_rest_and_what_it_answered_is_kept(tmp_path: Path) -> None:
-    from qi2.evaluation.scorers.served import ServedVLM
+    from qi2.core.served import ServedVLM
 
     rows = "\n".join(f"  - {{prompt: picture {i}, questions: [{{id: 1, question: Is it {i}}}]}}" for i in range(40))
     suite, store = suite_of(tmp_path, f"name: many\nscorer: vqa\naggregate: dpg\nprompts:\n{rows}\n"), Store(tmp_path / "store")
@@ -262,8 +262,8 @@ def test_edits_are_drawn_from_their_references(run: Path, tmp_path: Path) -> Non
         Image.new("RGB", (64, 64), color).save(tmp_path / f"{name}.png")
     painter = painted(run, Store(tmp_path / "store"))
     with serve(lambda text, images: json.dumps({"semantics": len(images), "quality": 9})) as server:
+        from qi2.core.served import ServedVLM
         from qi2.evaluation.aggregate.registry import CRITERIA
-        from qi2.evaluation.scorers.served import ServedVLM
 
         judge = VLMScorer(ServedVLM(server.url, "vlm"), "judge", CRITERIA["gedit"])
         result = evaluate_suite(painter, suite_of(tmp_path, EDITS), judge, Store(tmp_path / "store"), resamples=10)

@@ -1,6 +1,7 @@
 """The pre-training track makes new training data for what failed, of the training split alone, and writes what review accepted for training to read."""
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from qi2.config import load
 from qi2.core.publish import verify
 from qi2.core.rng import numpy_rng
-from qi2.data.captions.captioner import TruthCaptioner
+from qi2.data.captions.captioner import TruthCaptioner, load_captioner
+from qi2.data.captions.config import CaptionConfig
 from qi2.data.curate_config import STAGES
 from qi2.data.shards import Sidecar
 from qi2.data.world.captions import captions
@@ -22,6 +25,9 @@ from qi2.flywheel.retrieval.corpus import Corpus
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.queue import ReviewQueue
 from qi2.flywheel.tracks.pretraining import Track, candidates, unused_rows, write_accepted
+from qi2.recipe import Recipe
+from tasks.flywheel import parts
+from tests.evaluation.vlm_server import serve
 from tests.flywheel.retrieval_world import make_raw, scenes, shows
 
 
@@ -111,6 +117,27 @@ def test_a_users_failure_brings_unused_rows_near_it_captioned_anew(track: Track,
     made = candidates([Decision("u")], {"u": Case("u", "t2i", "mine", prompt)}, 5, track)
     assert [one.origin["row"] for one in made] == ["world-6", "world-5"]
     assert all(one.prompt not in track.corpus.rows[one.origin["row"]]["captions"] and one.origin["how"] == "pool" for one in made)
+
+
+def test_the_configured_captioner_is_the_one_that_a_round_asks(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(runs, tmp_path / "runs" / "tiny")
+    _curated(tmp_path / "runs" / "tiny" / "curated", {"world-5": "balance", "world-6": "not_admitted"})
+    monkeypatch.chdir(tmp_path)
+    with serve(lambda text, pictures: f"Something of {pictures[0].width} pixels, seen from the front.") as server:
+        recipe = load(Recipe, [{"flywheel": {"captions": {"path": f"{server.url}#small-vlm"}}}])
+        case = Case("u", "t2i", "mine", "a red circle at the top left on white")
+        found = parts(recipe, "tiny").augment([Decision("u")], {"u": case}, 5)
+    assert {one.origin["row"] for one in found} == {"world-5", "world-6"} and len(server.asked) == 2
+    assert {(one.prompt, one.origin["captioned_by"]) for one in found} == {("Something of 64 pixels, seen from the front.", "served small-vlm")}
+
+
+def test_an_answer_that_fails_its_check_is_asked_for_again_and_then_the_rows_own_stands(track: Track, tmp_path: Path) -> None:
+    track = replace(track, curated=_curated(tmp_path / "curated", {"world-6": "balance"}))
+    prompt = track.corpus.rows["world-6"]["captions"][0]
+    with serve(lambda text, pictures: "") as server:
+        config = CaptionConfig(path=f"{server.url}#small-vlm", retries=1)
+        made = candidates([Decision("u")], {"u": Case("u", "t2i", "mine", prompt)}, 5, replace(track, captioner=load_captioner(config), captions=config))
+    assert [one.prompt for one in made] == [prompt] and "captioned_by" not in made[0].origin and len(server.asked) == 2
 
 
 def test_accepted_candidates_become_shards_with_provenance_and_leaks_are_left_out(track: Track, runs: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _caption_command(data: "argparse._SubParsersAction") -> None:
     """What is left out keeps the default of CaptionConfig."""
     parser = data.add_parser("caption", help="caption the shards that ingest wrote with a Qwen3-VL, or exactly where the scene is known")
     parser.add_argument("raw", type=Path, metavar="RAW", help="folder with sidecar.parquet, e.g. runs/tiny/raw")
-    parser.add_argument("--model", required=True, help="folder or hub id of a Qwen3-VL, or truth for exact captions of the world's scenes")
+    parser.add_argument("--model", required=True, help="folder or hub id of a Qwen3-VL, URL#MODEL of a served one, or truth for the world's exact captions")
     parser.add_argument("--out", type=Path, required=True, help="folder for captions.parquet and metrics.json")
     for name, text in (("schemes", "general text knowledge structured"), ("languages", "en de zh ..."), ("lengths", "short medium long")):
         parser.add_argument(f"--{name}", nargs="+", help=text)

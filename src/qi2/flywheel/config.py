@@ -5,6 +5,8 @@ The report names signals, attribution, three tracks, human review and the next r
 
 from dataclasses import dataclass, field
 
+from qi2.data.captions.config import CaptionConfig
+
 
 @dataclass
 class ProbesConfig:
@@ -97,5 +99,6 @@ class FlywheelConfig:
     rl: RLTrackConfig = field(default_factory=RLTrackConfig)
     prompts: PromptTrackConfig = field(default_factory=PromptTrackConfig)
     review: ReviewConfig = field(default_factory=ReviewConfig)
+    captions: CaptionConfig = field(default_factory=CaptionConfig)  # who captions unused rows anew before review; without a path they keep their own
     candidates: int = 300  # that the pre-training track makes in one round
     rounds: int = 3  # at most, in one call and before a person looks again

@@ -1,4 +1,4 @@
-"""Who writes captions: a Qwen3-VL from a folder or the hub, or the world's own truth, behind one protocol."""
+"""Who writes captions: a Qwen3-VL from a folder or the hub, a served model, or the world's own truth, behind one protocol."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.core.pretrained import model_source, processor_source
+from qi2.core.served import ServedVLM, is_url
 from qi2.data.captions.config import CaptionConfig
 from qi2.data.captions.schemes import SCHEMES, Task
 from qi2.data.filters.models import load_pretrained
@@ -59,7 +60,11 @@ class Captioner(Protocol):
 def load_captioner(config: CaptionConfig) -> Captioner:
     """The captioner that the config names."""
     if not config.path:
-        raise QI2Error(f"captions.path is empty; give the folder or hub id of a Qwen3-VL, or {TRUTH!r} for exact captions of the world's scenes")
+        raise QI2Error(f"captions.path is empty; give a Qwen3-VL (folder or hub id), URL#MODEL of a served model, or {TRUTH!r} for exact captions of the world")
+    if is_url(config.path):
+        from qi2.data.captions.served import ServedCaptioner
+
+        return ServedCaptioner(ServedVLM.of(config.path), config)
     return TruthCaptioner() if config.path == TRUTH else QwenCaptioner.load(config.path, config)
 
 

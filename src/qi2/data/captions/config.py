@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class CaptionConfig:
-    """``path`` is a Qwen3-VL folder or hub id, or ``truth`` for exact captions of the world's scenes."""
+    """``path`` is a Qwen3-VL folder or hub id, ``URL#MODEL`` of a server of chat completions, or ``truth`` for exact captions of the world's scenes."""
 
     path: str = ""
     schemes: list[str] = field(default_factory=lambda: ["general", "text", "knowledge", "structured"])

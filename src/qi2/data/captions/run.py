@@ -113,7 +113,7 @@ class Run:
                 continue
             requests.append(self._request(row, batch.task, image))
         for request, answer in zip(requests, self.captioner.answer(requests) if requests else [], strict=True):
-            records.append(_record(request.id, batch.task, *self._settled(request, answer)))
+            records.append(_record(request.id, batch.task, *settle(self.captioner, self.config, request, answer)))
         return records
 
     def _request(self, row: Mapping[Any, Any], task: Task, image: Image.Image | None) -> Request:
@@ -121,16 +121,17 @@ class Run:
         prompt = fill(self.templates[task.template], task, given)
         return Request(row["id"], task, prompt, given, image, read_scene(row["scene"]))
 
-    def _settled(self, request: Request, answer: Answer) -> tuple[Checked, int]:
-        """The verdict on the answer, or on the first of the sampled ones that passes; each is asked alone, so that it depends on nothing but its key."""
-        checked, attempts = _check(answer, request.task), 1
-        while checked.status != OK and attempts <= self.config.retries:
-            seed = key(self.config.seed, f"captions/{request.task.name}/{request.id}", attempts)
-            checked, attempts = _check(self.captioner.answer([request], seed)[0], request.task), attempts + 1
-        return checked, attempts
-
     def _draw(self, name: str, scheme: str, n: int) -> int:
         return int(numpy_rng(self.config.seed, f"captions/{scheme}/{name}").integers(n))
+
+
+def settle(captioner: Captioner, config: CaptionConfig, request: Request, answer: Answer) -> tuple[Checked, int]:
+    """The verdict on the answer, or on the first of the sampled ones that passes; each is asked alone, so that it depends on nothing but its key."""
+    checked, attempts = _check(answer, request.task), 1
+    while checked.status != OK and attempts <= config.retries:
+        seed = key(config.seed, f"captions/{request.task.name}/{request.id}", attempts)
+        checked, attempts = _check(captioner.answer([request], seed)[0], request.task), attempts + 1
+    return checked, attempts
 
 
 def _shown(raw: Path, row: Mapping[Any, Any]) -> Image.Image:

@@ -1,6 +1,7 @@
 """Which scorer a suite's protocol gets: a local one by name, a served model by URL, or a model's folder."""
 
 from qi2.core.errors import QI2Error
+from qi2.core.served import ServedVLM, is_url
 from qi2.evaluation.aggregate.registry import CRITERIA
 from qi2.evaluation.scorers.base import Scorer
 from qi2.evaluation.scorers.vlm import VLM, VLMScorer
@@ -49,11 +50,8 @@ def _local(named: str, suite: Suite) -> Scorer:
 
 def open_vlm(named: str, device: str = "cpu") -> VLM:
     """A vision-language model: ``URL#MODEL`` of a server of chat completions, or a folder of transformers."""
-    if named.startswith(("http://", "https://")):
-        from qi2.evaluation.scorers.served import ServedVLM
-
-        url, _, model = named.partition("#")
-        return ServedVLM(url, model)
+    if is_url(named):
+        return ServedVLM.of(named)
     from qi2.evaluation.scorers.local import LocalVLM
 
     return LocalVLM(named, device)

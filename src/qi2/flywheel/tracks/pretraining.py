@@ -17,6 +17,7 @@ from PIL import Image
 from qi2.core.errors import QI2Error
 from qi2.core.publish import publish
 from qi2.core.rng import numpy_rng
+from qi2.data.captions.config import CaptionConfig
 from qi2.data.curate_config import STAGES
 from qi2.data.shards import Row, ShardWriter, Sidecar
 from qi2.data.stages import BALANCE, NOT_ADMITTED
@@ -47,6 +48,7 @@ class Track:
     heldout: HeldOut
     curated: Path | None = None  # the folder of the stage `curate`
     captioner: Any = None
+    captions: CaptionConfig = field(default_factory=CaptionConfig)
     size: int = 64
     seed: int = 0
     refused: dict[str, tuple[str, ...]] = field(default_factory=dict)  # candidates that would have leaked, and why
@@ -170,26 +172,28 @@ def _pooled(case: Any, neighbours: Sequence[Neighbour], unused: set[str], track:
         except QI2Error:
             continue
         prompt = _recaptioned(row, target, track) if row["task"] == "t2i" else one.caption
-        truth = row["edit"] or row["scene"] or ""
-        made = _candidate(case, prompt, target, bases, truth, row["kind"] or "", "pool", neighbours, track, {"row": one.id, "licence": row["licence"]})
-        yield made
+        facts = {"row": one.id, "licence": row["licence"]}
+        facts |= {} if prompt in row["captions"] or track.captioner is None else {"captioned_by": str(track.captioner.identity)}
+        yield _candidate(case, prompt, target, bases, row["edit"] or row["scene"] or "", row["kind"] or "", "pool", neighbours, track, facts)
 
 
 def _recaptioned(row: Mapping[str, Any], image: Image.Image, track: Track) -> str:
-    """A new caption by the run's captioner; the row's own where there is none, or where the new one fails its check."""
+    """A new caption by the run's captioner, in the first of its languages; the row's own where there is none, or where no attempt passes its check."""
     from qi2.data.captions.answers import OK
     from qi2.data.captions.captioner import Request
     from qi2.data.captions.prompts import fill, load_templates
     from qi2.data.captions.rows import read_scene
-    from qi2.data.captions.schemes import SCHEMES, Task
+    from qi2.data.captions.run import settle
+    from qi2.data.captions.schemes import Task
 
-    task = Task("general", language="en", length="medium")
+    config = track.captions
     if track.captioner is None:
         return str(row["captions"][0])
-    request = Request(row["id"], task, fill(load_templates([task])[task.template], task, ""), "", image, read_scene(row["scene"]))
+    task = Task("general", language=config.languages[0], length="medium" if "medium" in config.lengths else config.lengths[0])
+    request = Request(row["id"], task, fill(load_templates([task], config.templates)[task.template], task, ""), "", image, read_scene(row["scene"]))
     answers = track.captioner.answer([request])
-    checked = SCHEMES["general"].check(answers[0].text, task) if answers else None
-    return checked.caption if checked and checked.status == OK and answers[0].whole else str(row["captions"][0])
+    checked = settle(track.captioner, config, request, answers[0])[0] if answers else None
+    return checked.caption if checked and checked.status == OK else str(row["captions"][0])
 
 
 def _candidate(

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -22,6 +22,18 @@ TRIES, PAUSE_S = 4, 1.0  # a pause doubles with every try
 TIMEOUT_S = 120.0
 MOST_TOKENS, MOST_LETTERS = 1024, 20_000  # of a reply
 AGAIN = (408, 409, 425, 429)  # and all of 500 and above
+
+
+class Reply(NamedTuple):
+    """``whole`` is false where the server cut the text off at the most tokens."""
+
+    text: str
+    whole: bool = True
+
+
+def is_url(named: str) -> bool:
+    """Whether a model is named as a served one."""
+    return named.startswith(("http://", "https://"))
 
 
 class ServedVLM:
@@ -35,14 +47,25 @@ class ServedVLM:
         self.url, self.model, self.pause, self.timeout = url.rstrip("/"), model, pause, timeout
         self.name, self.identity = model.rstrip("/").split("/")[-1], f"served {model}"
 
+    @classmethod
+    def of(cls, named: str) -> "ServedVLM":
+        """Of ``URL#MODEL``."""
+        url, _, model = named.partition("#")
+        return cls(url, model)
+
     def ask(self, text: str, images: Sequence[Image.Image]) -> str:
         """The reply to a text with images before it, at temperature 0; raises QI2Error where the server gives none."""
+        return self.reply(text, images).text
+
+    def reply(self, text: str, images: Sequence[Image.Image], tokens: int = MOST_TOKENS, **sampling: float) -> Reply:
+        """Like ``ask``, with so many ``tokens`` at most; ``sampling``: temperature and seed of an answer that is sampled."""
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
         message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
-        reply = self._post({"model": self.model, "messages": [message], "temperature": 0, "max_tokens": MOST_TOKENS})
+        reply = self._post({"model": self.model, "messages": [message], "temperature": 0, "max_tokens": tokens, **sampling})
         try:
-            return str(reply["choices"][0]["message"]["content"] or "")[:MOST_LETTERS]
-        except (KeyError, IndexError, TypeError) as error:
+            choice = reply["choices"][0]
+            return Reply(str(choice["message"]["content"] or "")[:MOST_LETTERS], choice.get("finish_reason") != "length")
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise QI2Error(f"{self.url} answered without choices: {json.dumps(reply)[:200]}; it is no server of chat completions") from error
 
     def _post(self, body: dict[str, Any]) -> Any:
