@@ -193,3 +193,20 @@ def test_the_signals_command_counts_and_lists(tmp_path: Path, capsys: pytest.Cap
     assert "version 3, 2 failures" in out and "1 may enter training" in out and "1 pictures that people called good" in out and "\u202e" not in out
     assert main(["flywheel", "signals", "--store", str(tmp_path / "s"), "--json"]) == 0
     assert [json.loads(line)["prompt"] for line in capsys.readouterr().out.splitlines()][0] == "a cat"
+
+
+def test_what_a_person_allows_is_changed_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blank().save(tmp_path / "a.png")
+    words = [str(tmp_path / "a.png"), "--prompt", "a cat", "--verdict", "bad", "--store", str(tmp_path / "s")]
+    assert command(*words, "--subject", "anna", "--consent", "training") == 0 and command("consent", "anna", "diagnosis", "--store", str(tmp_path / "s")) == 0
+    assert "1 of 1 signals are for diagnosis from version 2 on" in capsys.readouterr().out
+    assert command(*words, "--subject", "anna", "--consent", "training") == 0 and "known" in (told := capsys.readouterr().out) and "for diagnosis" in told
+    store = SignalStore(tmp_path / "s")
+    assert not store.all()[0].trainable and store.all(1)[0].trainable
+    assert command("consent", store.all()[0].id, "training", "--store", str(tmp_path / "s")) == 0 and store.all()[0].trainable
+    for wrong, why in (
+        (["consent", "anna"], "say whose and what"),
+        (["consent", "anna", "all"], "not to 'all'"),
+        (["consent", "eve", "training"], "nothing of eve"),
+    ):
+        assert command(*wrong, "--store", str(tmp_path / "s")) == 1 and why in capsys.readouterr().err

@@ -163,6 +163,43 @@ def test_what_was_deleted_is_gone_from_every_version_and_not_taken_again(tmp_pat
             store.delete(**wrong)
 
 
+def test_a_changed_consent_holds_from_its_version_on_and_earlier_ones_stay(tmp_path: Path) -> None:
+    store = SignalStore(tmp_path)
+    store.add([given(), given("another"), given("his", subject="bert", consent="diagnosis"), failure()])
+    before, digest = store.version, store.digest()
+    assert store.consent("diagnosis", subject="anna", why="asked by mail") == 2 == store.version - before
+    assert store.consent("diagnosis", subject="anna", why="asked again") == 0 and store.version == before + 2
+    assert [one.consent for one in store.all()] == ["diagnosis"] * 3 + ["own"] and not store.all()[0].trainable
+    assert [one.consent for one in store.all(before)] == ["training"] * 2 + ["diagnosis", "own"]
+    assert store.digest(before) == digest != store.digest() and store.find(given().id) == replace(given(), consent="diagnosis")
+    assert store.consent("training", id=given("his", subject="bert").id, why="he allows it") == 1
+    again = SignalStore(tmp_path)
+    assert again.all()[2].trainable and not again.all(before + 2)[2].trainable and again.add([given()]) == 0 and again.all()[0].consent == "diagnosis"
+
+
+def test_a_consent_that_is_none_or_nobodys_changes_nothing(tmp_path: Path) -> None:
+    store = SignalStore(tmp_path)
+    store.add([failure(), given()])
+    for wrong, told in (({"subject": "anna", "why": " "}, "says why"), ({"why": "x"}, "one of them"), ({"id": failure().id, "why": "x"}, "project's own")):
+        with pytest.raises(QI2Error, match=told):
+            store.consent("diagnosis", **wrong)
+    with pytest.raises(QI2Error, match="not to 'own'"):
+        store.consent("own", subject="anna", why="x")
+    assert store.version == 2 and store.all() == [failure(), given()]
+
+
+def test_deletion_takes_changed_consents_with_it(tmp_path: Path) -> None:
+    store = SignalStore(tmp_path)
+    store.add([given(), given("his", subject="bert")])
+    for name in ("anna", "bert"):
+        store.consent("diagnosis", subject=name, why=f"a letter of {name} in June")
+    assert b"a letter of anna" in everything(tmp_path)
+    store.delete(subject="anna", why="asked")
+    left = everything(tmp_path)
+    assert b"a letter of anna" not in left and given().id.encode() not in left and b"a letter of bert" in left
+    assert [(one.subject, one.consent) for one in store.all()] == [("bert", "diagnosis")] and store.version == 5
+
+
 def test_a_killed_deletion_is_finished_by_the_next_opening(tmp_path: Path) -> None:
     """Killed after the commit: the rows are gone, the picture is still there."""
     store = SignalStore(tmp_path)
@@ -193,13 +230,16 @@ def test_a_picture_that_no_signal_ever_named_goes_after_a_while(tmp_path: Path) 
 
 def test_nothing_changes_or_goes_behind_the_stores_back(tmp_path: Path) -> None:
     store = SignalStore(tmp_path)
-    store.add([failure(), given()])
+    bert = given("his", subject="bert")
+    store.add([failure(), given(), bert])
+    store.consent("diagnosis", subject="bert", why="asked")
     store.delete(subject="anna", why="asked")
     direct = sqlite3.connect(tmp_path / "signals.sqlite")
-    for statement in ("DELETE FROM signals", "UPDATE signals SET subject = 'x'", "DELETE FROM tombstones", "UPDATE tombstones SET why = 'x'"):
+    changes = ("DELETE FROM {}", "UPDATE {} SET mark = 'x'")
+    for statement in (change.format(table) for table in ("signals", "tombstones", "consents") for change in changes):
         with pytest.raises(sqlite3.Error):
             direct.execute(statement)
-    assert store.all() == [failure()]
+    assert store.all() == [failure(), replace(bert, consent="diagnosis")]
 
 
 def test_no_acknowledged_signal_is_lost_in_a_kill(tmp_path: Path) -> None:

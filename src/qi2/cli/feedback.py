@@ -1,4 +1,4 @@
-"""``qi2 feedback``: tell what is wrong with a picture, take many such reports from a file, and have all of one's own deleted."""
+"""``qi2 feedback``: tell what is wrong with a picture, take many such reports from a file, change what is allowed, and have all of one's own deleted."""
 
 import argparse
 import sys
@@ -11,10 +11,12 @@ STORE, QUEUE = Path("flywheel/signals"), Path("flywheel/queue")
 
 
 def feedback(args: argparse.Namespace) -> None:
-    """qi2 feedback IMAGE --prompt TEXT --verdict bad|good | FILE.jsonl | forget SUBJECT"""
+    """qi2 feedback IMAGE --prompt TEXT --verdict bad|good | FILE.jsonl | consent SUBJECT training|diagnosis | forget SUBJECT"""
     first, *rest = args.what
     if first == "forget":
         _forget(args, rest)
+    elif first == "consent":
+        _consent(args, rest)
     elif rest:
         raise QI2Error(f"one picture at a time, not {len(args.what)}; write a JSONL file for more (docs/signals.md)")
     elif first.endswith(".jsonl"):
@@ -32,10 +34,13 @@ def _one(args: argparse.Namespace, path: Path) -> None:
         raise QI2Error('say --prompt "..." and --verdict bad|good: qi2 feedback IMAGE.png --prompt "..." --verdict bad --why "..."')
     picture, *references = [read_picture(name, str(name)) for name in (path, *args.reference)]
     said = Feedback(args.prompt, args.verdict, args.why, args.consent or _ask(sys.stdin.isatty(), input), args.subject, args.model, args.kind)
-    receipt = take(SignalStore(args.store), said, picture, references, {"way": "command"})
+    store = SignalStore(args.store)
+    receipt = take(store, said, picture, references, {"way": "command"})
     if receipt.deleted:
         raise QI2Error("this was deleted before and is not taken again")
-    print(f"{'stored' if receipt.new else 'known'} {receipt.id}, for {said.consent}; delete it with: qi2 feedback forget {said.subject or receipt.id}")
+    known = store.find(receipt.id)
+    for_what = known.consent if known else said.consent  # of what was told before, the consent that was given then
+    print(f"{'stored' if receipt.new else 'known'} {receipt.id}, for {for_what}; delete it with: qi2 feedback forget {said.subject or receipt.id}")
 
 
 def _ask(asked: bool, answer: Callable[[str], str]) -> str:
@@ -75,10 +80,29 @@ def _forget(args: argparse.Namespace, rest: Sequence[str]) -> None:
         raise QI2Error(f"nothing of {rest[0]} is in {args.store}")
 
 
+def _consent(args: argparse.Namespace, rest: Sequence[str]) -> None:
+    from qi2.flywheel.signals import DIAGNOSIS
+    from qi2.flywheel.store import SignalStore
+
+    if len(rest) != 2:
+        raise QI2Error("say whose and what: qi2 feedback consent SUBJECT training|diagnosis (or the id of one signal)")
+    whose, given = rest
+    store, why = SignalStore(args.store), args.why or "asked by the person"
+    own = store.ids_of(whose)
+    if not own and store.find(whose) is None:
+        raise QI2Error(f"nothing of {whose} is in {args.store}")
+    count = store.consent(given, subject=whose, why=why) if own else store.consent(given, id=whose, why=why)
+    print(f"{count} of {len(own) or 1} signals are for {given} from version {store.version} on; earlier versions stay as they were")
+    if count and given == DIAGNOSIS:
+        print("the next round takes its enhancer examples from what is allowed then; weights that were trained before stay what they are: train again")
+
+
 def add_commands(commands: "argparse._SubParsersAction") -> None:
     """The parser of this file's command."""
-    parser = commands.add_parser("feedback", help="say what is wrong with a picture; take a JSONL file of such reports; forget a person's")
-    parser.add_argument("what", nargs="+", metavar="IMAGE", help="a picture; or FILE.jsonl; or forget SUBJECT")
+    parser = commands.add_parser(
+        "feedback", help="say what is wrong with a picture; take a JSONL file of such reports; change a person's consent; forget a person's"
+    )
+    parser.add_argument("what", nargs="+", metavar="IMAGE", help="a picture; or FILE.jsonl; or consent SUBJECT training|diagnosis; or forget SUBJECT")
     parser.add_argument("--prompt", default="", help="what it was made from")
     parser.add_argument("--verdict", choices=("bad", "good"))
     parser.add_argument("--why", default="", help="what is wrong, in your words")

@@ -131,6 +131,10 @@ class Flywheel:
     def _alive(self) -> set[str]:
         return {signal.id for signal in self.parts.store.all()}
 
+    def _trainable(self) -> set[str]:
+        """Alive, and still allowed: somebody may have taken consent back."""
+        return {signal.id for signal in self.parts.store.all() if signal.trainable}
+
     def forget(self) -> None:
         """Take decisions about signals that were deleted since out of the records of earlier rounds."""
         alive = self._alive()
@@ -145,7 +149,7 @@ class Flywheel:
         kinds = {case.id: f"{case.task}/{case.kind}" for case in found.cases}
         change = rl.adjust(found.decisions, found.by_id, self.cfg.rlhf, self.first.rlhf, self.cfg.flywheel.rl)
         learnt = prompts.learn(found.decisions, found.by_id, found.known, self.cfg.flywheel.prompts)
-        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts", self._alive())}
+        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts", self._trainable())}
         state.reasons += [*change.reasons, *learnt.reasons]
         state.acted = {name: list(tracks) for name, tracks in report.targets(found.decisions, kinds).items()}
         missing = [decision for decision in found.decisions if decision.track == "pretraining"]

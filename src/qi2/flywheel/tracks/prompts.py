@@ -109,7 +109,7 @@ def _triplet(case: Case, fine: str, table: Mapping[str, Sequence[str]]) -> dict[
 def write(found: Wordings, folder: Path, alive: Collection[str] | None = None) -> dict[str, Any]:
     """Add to ``wordings.json`` and ``examples.jsonl`` in ``folder``; returns the overrides that give them to the enhancer.
 
-    Writing the same again adds nothing. ``alive``: signals that are not deleted; examples of all others leave the file.
+    Writing the same again adds nothing. ``alive``: signals that are not deleted and may be trained on; examples of all others leave the file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     overrides: dict[str, Any] = {}
