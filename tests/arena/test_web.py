@@ -81,7 +81,7 @@ def test_a_vote_is_stored_with_what_was_seen(server: Any) -> None:
 def test_nothing_that_a_voter_gets_names_a_model(server: Any) -> None:
     voter = visitor(server).enter()
     seen, suites = [], set()
-    for path in ("/", "/page.css", "/page.js", "/leaderboard.js", "/leaderboard"):
+    for path in ("/", "/page.css", "/page.js", "/send.js", "/leaderboard.js", "/leaderboard"):
         seen.append(voter.ask(path))
     while len(suites) < 2:
         pair = voter.pair()

@@ -19,6 +19,7 @@ from qi2.core.errors import QI2Error
 
 TIMEOUT_S = 30.0  # of a connection that says nothing
 YEAR_S = 365 * 24 * 3600
+SHARED = {"/send.js": "send.js"}  # beside this file: what every page's script imports
 TYPES = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 ALWAYS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -55,7 +56,9 @@ class PageServer(ThreadingHTTPServer):
 
     def __init__(self, handler: type["PageHandler"], host: str, port: int, origin: str, invitation: str) -> None:
         self.door = Door(origin.rstrip("/"), invitation if origin or not loopback(host) else "")
-        self.static = {path: (TYPES[name.rsplit(".", 1)[1]], (files(handler.package) / "page" / name).read_bytes()) for path, name in handler.files.items()}
+        own = [("qi2.core", SHARED), (handler.package, handler.files)]
+        named = [(path, name, files(package) / "page" / name) for package, names in own for path, name in names.items()]
+        self.static = {path: (TYPES[name.rsplit(".", 1)[1]], file.read_bytes()) for path, name, file in named}
         try:
             super().__init__((host, port), handler)
         except (OSError, OverflowError) as error:

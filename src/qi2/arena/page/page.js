@@ -1,38 +1,14 @@
 // Voting: one pair at a time, by keyboard or touch. A vote stays in this browser's storage until the server has said that it has it.
 import { showBoard } from "./leaderboard.js";
+import { asking, Kept } from "./send.js";
 
 const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie", "=": "tie", s: "skip", S: "skip" };
-const PENDING = "qi2-arena-vote";
 const LEAST_MS = 250; // a key that is still down, or a second tap, is no judgement of the next pair
 const $ = (id) => document.getElementById(id);
+const ask = asking({ unreachable: "Your vote is kept." });
+const vote = new Kept("qi2-arena-vote", "vote", ask);
 let pair = null;
 let shownAt = 0;
-
-async function ask(path, body) {
-  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  let answer;
-  try {
-    answer = await fetch(path, { ...options, signal: AbortSignal.timeout(20000) });
-  } catch {
-    throw Object.assign(new Error("The server cannot be reached. Your vote is kept."), { again: true });
-  }
-  const value = await answer.json().catch(() => ({}));
-  if (answer.ok) return value;
-  throw Object.assign(new Error(value.error || `The server answered ${answer.status}.`), { status: answer.status, again: answer.status >= 500 });
-}
-
-// A vote that never reached the server, or whose answer never came back, is sent again: a second copy is refused there (409).
-async function flush() {
-  const kept = localStorage.getItem(PENDING);
-  if (!kept) return;
-  try {
-    await ask("vote", JSON.parse(kept));
-  } catch (error) {
-    if (error.again) throw error;
-    if (error.status !== 409) console.warn(error.message);
-  }
-  localStorage.removeItem(PENDING);
-}
 
 async function show(next) {
   const images = [[$("left"), next.left], [$("right"), next.right]];
@@ -81,7 +57,8 @@ async function advance() {
   $("vote").setAttribute("aria-busy", "true");
   $("again").hidden = true;
   try {
-    await flush();
+    const refusal = await vote.flush();
+    if (refusal && refusal.status !== 409) console.warn(refusal.message);
     const next = await ask("pair");
     count(next);
     if (!next.ticket) return finish("You have seen every pair. Thank you!");
@@ -106,7 +83,7 @@ function finish(text) {
 
 function choose(choice) {
   if (!pair || performance.now() - shownAt < LEAST_MS) return;
-  localStorage.setItem(PENDING, JSON.stringify({ ticket: pair.ticket, choice }));
+  vote.put({ ticket: pair.ticket, choice });
   document.querySelector(`[data-choice=${choice}]`).classList.add("chosen");
   advance();
 }

@@ -1,4 +1,6 @@
 // Feedback from a browser: what the form holds goes to the intake as JSON, with the token from the link. Sending again is harmless: the same is stored once.
+import { asking } from "./send.js";
+
 const $ = (id) => document.getElementById(id);
 const token = location.hash.slice(1);
 const MOST_BYTES = 12 << 20; // of one picture; the server has the same limit
@@ -24,19 +26,14 @@ async function content() {
   return said;
 }
 
+const ask = asking({ unreachable: "Nothing is lost: send it again.", headers: { Authorization: `Bearer ${token}` }, patience: 60000 });
+
 async function send() {
-  const body = JSON.stringify(await content());
-  let answer;
   try {
-    const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
-    answer = await fetch("feedback", { method: "POST", headers, body, signal: AbortSignal.timeout(60000) });
-  } catch {
-    throw new Error("The server cannot be reached. Nothing is lost: send it again.");
+    return await ask("feedback", await content());
+  } catch (error) {
+    throw error.status === 401 ? new Error("Open the whole link that you were given: it holds the token.") : error;
   }
-  const value = await answer.json().catch(() => ({}));
-  if (answer.status === 401) throw new Error("Open the whole link that you were given: it holds the token.");
-  if (!answer.ok) throw new Error(value.error || `The server answered ${answer.status}.`);
-  return value;
 }
 
 $("form").onsubmit = async (event) => {

@@ -1,39 +1,14 @@
 // Review: one candidate at a time, by keyboard or touch. A decision stays in this browser's storage until the server has said that it has it.
 // Whatever comes from the server is put in as text, never as markup.
+import { asking, Kept } from "./send.js";
+
 const KEYS = { a: "accept", e: "edit", r: "reject", u: "undo", ArrowLeft: "previous", ArrowRight: "following" };
-const PENDING = "qi2-review-decision";
 const LEAST_MS = 250; // a key that is still down, or a second tap, is no decision on the next candidate
 const $ = (id) => document.getElementById(id);
+const ask = asking({ unreachable: "Your decision is kept." });
+const decision = new Kept("qi2-review-decision", "decide", ask);
 let shown = null;
 let shownAt = 0;
-
-async function ask(path, body) {
-  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  let answer;
-  try {
-    answer = await fetch(path, { ...options, signal: AbortSignal.timeout(20000) });
-  } catch {
-    throw Object.assign(new Error("The server cannot be reached. Your decision is kept."), { again: true });
-  }
-  const value = await answer.json().catch(() => ({}));
-  if (answer.ok) return value;
-  throw Object.assign(new Error(value.error || `The server answered ${answer.status}.`), { status: answer.status, again: answer.status >= 500 });
-}
-
-// What never reached the server, or whose answer never came back, is sent again: a second copy is refused there (409).
-async function flush() {
-  const kept = localStorage.getItem(PENDING);
-  if (!kept) return "";
-  let told = "";
-  try {
-    await ask("decide", JSON.parse(kept));
-  } catch (error) {
-    if (error.again) throw error;
-    told = error.message;
-  }
-  localStorage.removeItem(PENDING);
-  return told;
-}
 
 function element(name, text, className) {
   const node = document.createElement(name);
@@ -116,7 +91,7 @@ async function turn(fetching) {
   $("review").setAttribute("aria-busy", "true");
   $("again").hidden = true;
   try {
-    const told = await flush();
+    const told = (await decision.flush())?.message ?? "";
     const next = await fetching(before);
     progress(next);
     if (!next.ticket) return finish(told);
@@ -148,10 +123,8 @@ function finish(told) {
 }
 
 function decide(verdict, prompt) {
-  const decision = { ticket: shown.ticket, verdict };
   const after = shown.id;
-  if (prompt !== undefined) decision.prompt = prompt;
-  localStorage.setItem(PENDING, JSON.stringify(decision));
+  decision.put({ ticket: shown.ticket, verdict, prompt }); // JSON leaves out a prompt that is undefined
   document.querySelector(`[data-act=${verdict}]`).classList.add("chosen");
   turn(() => ask("step", { after, step: 1 }));
 }
