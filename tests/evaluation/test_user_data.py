@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from qi2.core.errors import QI2Error
@@ -15,11 +16,17 @@ from qi2.data.ingest import ingest
 from qi2.data.world.captions import captions
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
+from qi2.enhancer.request import Rewrite
+from qi2.evaluation.bootstrap import Bootstrap
+from qi2.evaluation.enhanced_user import rules
 from qi2.evaluation.evaluate import evaluate, evaluate_models
 from qi2.evaluation.report import build_report
+from qi2.models.condition import ConditionEncoder
+from qi2.rewards.config import RewardArchitecture
+from qi2.rewards.heads import RewardModel
 from qi2.standins.clip import build_clip, clip_tokenizer, save_clip
 from qi2.standins.filters_config import ClipConfig
-from tests.evaluation.untrained import Recipe, build_run
+from tests.evaluation.untrained import Recipe, build_enhancer, build_run
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,11 @@ def run(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ClipConfig(width=16, layers=1, heads=2, projection=16, image_size=32)
     tokenizer = clip_tokenizer(str(folder / "standins" / "vlm"), config.max_tokens)
     save_clip(build_clip(config, tokenizer), tokenizer, config, folder / "standins" / "clip")
+    build_enhancer(folder)
+    encoder = ConditionEncoder.load(folder / "standins" / "vlm")
+    reward = RewardModel(RewardArchitecture("alignment", size=64, width=32, layers=1, heads=2), encoder.model.model.visual, encoder.width)
+    torch.nn.init.normal_(reward.head.score.weight)
+    reward.save(folder / "rewards" / "alignment")
     return folder
 
 
@@ -53,6 +65,33 @@ def test_own_images_get_clip_figures_between_anchors_and_no_accuracy(recipe: Rec
     text = (tmp_path / "report" / "index.html").read_text()
     assert "No exact checker knows your images" in text
     assert "prompts fully right" not in text
+    assert "Alignment reward, what was asked" in text and "Gain of rewriting, CLIP" in text
+
+
+def test_the_enhancer_is_judged_on_own_captions_by_clip_and_by_the_runs_reward(run: Path) -> None:
+    figures = json.loads((run / "evaluate" / "results.json").read_text())["figures"]
+    kept = json.loads((run / "evaluate" / "enhanced.json").read_text())["items"]["t2i"]
+    for judge in ("clip_meant", "clip_asked", "alignment_meant", "alignment_asked"):
+        for wording in ("full", "short", "sft", "rewritten", "full_rewritten"):
+            assert figures[f"enhancer/t2i/{judge}/{wording}"]["value"] == pytest.approx(np.mean([row["scores"][wording][judge] for row in kept]))
+        gain = figures[f"enhancer/t2i/{judge}_gain"]
+        assert gain["value"] == 0.0 and gain["n"] == len(kept)  # an untrained enhancer falls back to every prompt
+        assert figures[f"enhancer/t2i/{judge}_cost"]["low"] <= figures[f"enhancer/t2i/{judge}_cost"]["value"]
+    changed = [row["prompts"]["short"] != row["prompts"]["full"] for row in kept]
+    assert figures["enhancer/t2i/degraded"]["value"] == np.mean(changed) > 0 and figures["enhancer/t2i/usable"]["value"] == 0.0
+
+
+def test_rules_read_what_the_enhancer_wrote_before_it_falls_back() -> None:
+    sign, plain = 'a sign that says "OPEN"', "a red star"
+    rewrites = [
+        Rewrite(sign, 'a wooden sign that says "OPEN" on a wall', "add"),
+        Rewrite(sign, 'a wooden sign that says "OPFN"', "add", "the text was changed"),
+        Rewrite(plain, "красная звезда на стене", "add", "it is in another script"),
+        Rewrite(plain, "", "", "the reply holds no prompt"),
+    ]
+    found = {name: (figure.value, figure.n) for name, figure in rules(rewrites, Bootstrap(0)).items()}
+    assert found == {"usable": (0.25, 4), "texts_kept": (0.5, 2), "language_kept": (pytest.approx(2 / 3), 3)}
+    assert set(rules(rewrites[3:], Bootstrap(0))) == {"usable"}
 
 
 def test_unreadable_and_uncaptioned_held_out_images_are_left_out(recipe: Recipe, run: Path) -> None:

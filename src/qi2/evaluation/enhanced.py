@@ -23,7 +23,7 @@ from qi2.evaluation.drawing import draw, jobs_of
 from qi2.evaluation.grids import Cell
 from qi2.evaluation.painter import ModelPainter
 from qi2.evaluation.samples import Samples
-from qi2.evaluation.suites.world import EditItem, T2IItem, edit_items, scene_items
+from qi2.evaluation.suites.world import Prompt, edit_items, scene_items
 from qi2.evaluation.wordings import AGAIN, FULL, LABELS, RESULTS, REWRITTEN, SFT, SHORT, shown_rows
 
 ENHANCER = "enhancer"  # its folder in a run
@@ -39,23 +39,28 @@ class EnhancerExam:
         self.boot = Bootstrap(self.config.seed, self.config.resamples)
         before = runs / "enhancer_sft"
         self.enhancers = {REWRITTEN: Enhancer.load(runs / ENHANCER)} | ({SFT: Enhancer.load(before)} if before.exists() else {})
-        n = cfg.enhancer.evaluate_prompts
         self.seeds: dict[str, list[int]] = {}
-        self.triplets = {
-            "t2i": self._degraded(cfg, "t2i", [item for kind in self.config.kinds for item in scene_items(self.config.seed, kind, n, "enhancer")]),
-            "ti2i": self._degraded(cfg, "ti2i", [item for kind in self.config.edit_kinds for item in edit_items(self.config.seed, kind, n // 3, "enhancer")]),
+        self.triplets = self.asked(cfg)
+
+    def asked(self, cfg: Any) -> dict[str, list[Triplet]]:
+        """The degraded prompts by task; the noise of each is in ``seeds``."""
+        n, seed = cfg.enhancer.evaluate_prompts, self.config.seed
+        t2i = [item for kind in self.config.kinds for item in scene_items(seed, kind, n, "enhancer")]
+        edits = [item for kind in self.config.edit_kinds for item in edit_items(seed, kind, n // 3, "enhancer")]
+        return {
+            "t2i": self.degraded(cfg, "t2i", [(item, item.scene.to_json()) for item in t2i]),
+            "ti2i": self.degraded(cfg, "ti2i", [(item, item.edit.to_json()) for item in edits]),
         }
 
-    def _degraded(self, cfg: Any, task: str, items: Sequence[T2IItem | EditItem]) -> list[Triplet]:
-        """A triplet per item, none of which keeps its prompt by chance."""
+    def degraded(self, cfg: Any, task: str, items: Sequence[tuple[Prompt, str]]) -> list[Triplet]:
+        """A triplet per (item, its truth's JSON), none of which keeps its prompt by chance."""
         config = cfg.enhancer.triplets
         degrade = Degrader(type(config)(**{**vars(config), "keep": 0.0}))
-        self.seeds[task] = [item.noise_seed for item in items]
+        self.seeds[task] = [item.noise_seed for item, _ in items]
         found = []
-        for i, item in enumerate(items):
-            truth = item.edit if isinstance(item, EditItem) else item.scene
+        for i, (item, truth) in enumerate(items):
             draw_numbers = numpy_rng(self.config.seed, f"evaluate/enhancer/degrade/{item.kind}", key(0, item.id))
-            found.append(degrade(Annotation(f"{task}-{i}", task, item.kind, item.prompt, truth.to_json()), draw_numbers))
+            found.append(degrade(Annotation(f"{task}-{i}", task, item.kind, item.prompt, truth), draw_numbers))
         return found
 
     def run(self) -> dict[str, Figure]:
@@ -65,11 +70,11 @@ class EnhancerExam:
             if not triplets:
                 continue
             texts, rewrites = self._texts(task, triplets)
-            verdicts = self._judge(task, triplets, texts)
-            figures |= self._figures(task, triplets, rewrites, verdicts)
+            verdicts = self.judged(task, triplets, texts)
+            figures |= self.figures(task, triplets, rewrites, verdicts)
             rows = [
                 {"kind": t.kind, "strategies": t.strategies, "reasoning": rewrites[REWRITTEN][i].reasoning, "fallback": rewrites[REWRITTEN][i].fallback}
-                | {"prompts": {name: group[i] for name, group in texts.items()}, "right": {name: group[i]["all"] for name, group in verdicts.items()}}
+                | {"prompts": {name: group[i] for name, group in texts.items()}, **self.said(verdicts, i)}
                 for i, t in enumerate(triplets)
             ]
             kept[task] = rows
@@ -82,21 +87,33 @@ class EnhancerExam:
         said = {FULL: [t.fine for t in triplets], SHORT: [t.short for t in triplets]}
         return said | {name: [rewrite.text for rewrite in group] for name, group in rewrites.items()}, rewrites
 
-    def _judge(self, task: str, triplets: Sequence[Triplet], texts: Texts) -> Verdicts:
+    def judged(self, task: str, triplets: Sequence[Triplet], texts: Texts) -> Any:
+        """{wording: per prompt the verdict on its picture}; the pictures are kept."""
         truths = [read_truth(task, t.truth) for t in triplets]
         references = [[render(scene, self.size) for scene in truth.references] if task == "ti2i" else [] for truth in truths]  # type: ignore[union-attr]
-        verdicts, pictures = Verdicts(), dict[str, list[Image.Image]]()
-        for name in [name for name in LABELS if name in texts]:
-            jobs = jobs_of(self.painter, texts[name], references, self.seeds[task])
-            pictures[name] = draw(self.painter, jobs, self.painter.studio.store, exact=True).open(self.painter.studio.store)
+        verdicts, pictures = Verdicts(), self.pictures(task, texts, references)
+        for name, group in pictures.items():
             verdicts[name] = [
-                shown(image, truth, t.dropped, group[0] if group else None)  # type: ignore[arg-type]
-                for image, truth, t, group in zip(pictures[name], truths, triplets, references, strict=True)
+                shown(image, truth, t.dropped, sources[0] if sources else None)  # type: ignore[arg-type]
+                for image, truth, t, sources in zip(group, truths, triplets, references, strict=True)
             ]
         self._grid(task, texts, pictures, verdicts)
         return verdicts
 
-    def _figures(self, task: str, triplets: Sequence[Triplet], rewrites: Mapping[str, Sequence[Rewrite]], verdicts: Verdicts) -> dict[str, Figure]:
+    def pictures(self, task: str, texts: Texts, references: list[list[Image.Image]]) -> dict[str, list[Image.Image]]:
+        """One picture per wording and prompt, in the wordings' order."""
+        found = {}
+        for name in [name for name in LABELS if name in texts]:
+            jobs = jobs_of(self.painter, texts[name], references, self.seeds[task])
+            found[name] = draw(self.painter, jobs, self.painter.studio.store, exact=True).open(self.painter.studio.store)
+        return found
+
+    def said(self, verdicts: Any, i: int) -> dict[str, Any]:
+        """What is kept of the verdicts on one prompt's pictures."""
+        return {"right": {name: group[i]["all"] for name, group in verdicts.items()}}
+
+    def figures(self, task: str, triplets: Sequence[Triplet], rewrites: Mapping[str, Sequence[Rewrite]], verdicts: Any) -> dict[str, Figure]:
+        """Accuracies by wording, and what short prompts cost and rewriting brings back."""
         right = {name: np.array([row["all"] for row in rows], dtype=np.float64) for name, rows in verdicts.items()}
         figures = {f"enhancer/{task}/accuracy/{name}": self.boot.mean(values) for name, values in right.items()}
         figures[f"enhancer/{task}/cost"] = self.boot.difference(right[FULL], right[SHORT])
@@ -117,11 +134,15 @@ class EnhancerExam:
     def _grid(self, task: str, texts: Texts, pictures: Mapping[str, Sequence[Image.Image]], verdicts: Verdicts) -> None:
         """Short prompt and rewrite beside the pictures of both, spread over the kinds."""
         rows = shown_rows(len(texts[SHORT]), self.config.shown)
-        for name in (SHORT, REWRITTEN):
-            for k, i in enumerate(rows):
-                self.samples.save(pictures[name][i], f"enhancer/{task}-{name}-{k}")
+        self.keep_shown(task, pictures, rows)
         self.samples.write_grid(
             f"enhancer_{task}",
             [LABELS[name] for name in pictures],
             [(texts[SHORT][i], [Cell(pictures[name][i], verdicts[name][i]["all"]) for name in pictures]) for i in rows],
         )
+
+    def keep_shown(self, task: str, pictures: Mapping[str, Sequence[Image.Image]], rows: Sequence[int]) -> None:
+        """The pictures that the report shows."""
+        for name in (SHORT, REWRITTEN):
+            for k, i in enumerate(rows):
+                self.samples.save(pictures[name][i], f"enhancer/{task}-{name}-{k}")

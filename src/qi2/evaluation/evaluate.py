@@ -12,6 +12,7 @@ from qi2.core.reporter import Reporter
 from qi2.enhancer.enhance import CARD
 from qi2.evaluation.bootstrap import Figure
 from qi2.evaluation.enhanced import ENHANCER, EnhancerExam
+from qi2.evaluation.enhanced_user import UserEnhancerExam
 from qi2.evaluation.exam import Exam, Folders
 from qi2.evaluation.models import Contender, chain_contenders, contenders
 from qi2.evaluation.painter import ModelPainter
@@ -31,7 +32,7 @@ def evaluate(cfg: Any, runs: Path, out: Path, reporter: Reporter, store: Path | 
     entries = chain_contenders(cfg, runs)
     if not entries:
         raise QI2Error(f"{runs} has no trained model to evaluate; run stage pretrain first")
-    enhanced = runs if (runs / ENHANCER / CARD).exists() and not cfg.data.source else None
+    enhanced = runs if (runs / ENHANCER / CARD).exists() else None
     return _publish(cfg, entries, Folders(runs / "vae", runs / "standins", runs / "raw", runs / "curated"), out, reporter, store, True, enhanced)
 
 
@@ -65,7 +66,11 @@ def _publish(
         figures = exam.figures() | exam.reconstructions() | suites.figures()
         drawer = next((entry for entry in entries if entry.name == cfg.enhancer.generator), None)
         if enhanced is not None and drawer is not None and cfg.enhancer.evaluate_prompts:
-            figures |= EnhancerExam(cfg, enhanced, ModelPainter(exam.studio, drawer), samples).run()
+            painter = ModelPainter(exam.studio, drawer)
+            if isinstance(exam, UserExam):
+                figures |= UserEnhancerExam(cfg, enhanced, painter, exam, samples).run()
+            else:
+                figures |= EnhancerExam(cfg, enhanced, painter, samples).run()
         exam.write(staging, figures, suites)
         reporter.metrics({name: figure.value for name, figure in figures.items()}, 0)
     return figures

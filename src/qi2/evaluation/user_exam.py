@@ -43,9 +43,10 @@ class UserExam(Exam):
         return ClipScorer(ModelPaths("", self.cfg.standins.clip.path or str(self.folders.standins / "clip"), ""))
 
     def judge(self, pictures: Sequence[Image.Image]) -> list[Verdict]:
-        return [{"clip": float(value)} for value in self._cosine(pictures, [item.prompt for item in self.prompts])]
+        return [{"clip": float(value)} for value in self.cosine(pictures, [item.prompt for item in self.prompts])]
 
-    def _cosine(self, pictures: Sequence[Image.Image], captions: Sequence[str]) -> np.ndarray:
+    def cosine(self, pictures: Sequence[Image.Image], captions: Sequence[str]) -> np.ndarray:
+        """CLIP's cosine of every picture and its caption."""
         size, parts = self.config.batch, []
         for start in range(0, len(pictures), size):
             parts.append(self.clip.score(list(pictures[start : start + size]), [[text] for text in captions[start : start + size]])["clip"])
@@ -56,7 +57,7 @@ class UserExam(Exam):
         values = {model: column(rows, "clip") for model, rows in self.t2i.items()}
         captions = [item.prompt for item in self.prompts]
         images = list(self.images.values())
-        own, others = self._cosine(images, captions), self._cosine(images, captions[1:] + captions[:1])
+        own, others = self.cosine(images, captions), self.cosine(images, captions[1:] + captions[:1])
         figures = {f"t2i/clip/{model}": self.boot.mean(rows) for model, rows in values.items()}
         figures |= {"t2i/clip_images": self.boot.mean(own), "t2i/clip_mismatched": self.boot.mean(others)}
         pairs = {"rl/clip_gain": ("rlhf", "sft"), "distill/clip_gain": ("distill", "teacher")}

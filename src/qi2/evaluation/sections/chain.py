@@ -27,6 +27,7 @@ HEADLINES = [  # figure, label, whether it is a difference, what it is measured 
     ("distill/retention", "4-step student / teacher", False, "ratio of accuracies"),
     ("edit/done/rlhf", "Edit done, RL", False, "held-out edits"),
     ("enhancer/t2i/recovered/rewritten", "Recovered by the enhancer", False, "of what short prompts cost"),
+    ("enhancer/t2i/clip_meant_gain", "Gain of rewriting, CLIP", True, "degraded held-out captions"),
     ("vae/psnr_world", "VAE PSNR, world", False, "dB, held-out images"),
     ("vae/ceiling", "Checker on reconstructions", False, "ceiling of all accuracies"),
 ]

@@ -15,6 +15,8 @@ TASKS = {"t2i": "Text to image", "ti2i": "Editing"}
 
 def worth(run: RunFolder) -> str:
     """Accuracy on the same held-out prompts in full, short and rewritten."""
+    if f"enhancer/t2i/clip_meant/{SHORT}" in run.figures:
+        return _own(run)
     present = [task for task in TASKS if f"enhancer/{task}/accuracy/{SHORT}" in run.figures]
     if not present:
         return missing("Figures of the prompt enhancer", "enhancer")
@@ -26,6 +28,44 @@ _NOTE = (
     "generator from the same noise, and right is what the <b>short</b> prompt asks for. <b>In full, rewritten</b> says whether a prompt that needs no "
     "help loses by it.</p>"
 )
+
+
+_OWN_NOTE = (
+    "<p>No exact checker knows your images. Your held-out captions are degraded as users write, and every version is drawn by the same generator from the same "
+    "noise. Pictures are compared with the held-out caption (what was <b>meant</b>) and with the short prompt (what was <b>asked</b>): a cosine of CLIP, and "
+    "the run's alignment reward in logits, which is no independent judge where RL was trained on it.</p>"
+)
+JUDGES = {
+    "clip_meant": "CLIP, what was meant", "clip_asked": "CLIP, what was asked",
+    "alignment_meant": "Alignment reward, what was meant", "alignment_asked": "Alignment reward, what was asked",
+}  # fmt: skip
+GAINS = {
+    "cost": "is what short prompts cost", "gain": "gain over the short prompts", "rl_gain": "gain of RL over SFT",
+    "full_change": "change of full prompts",
+}  # fmt: skip
+RULES = {
+    "degraded": "of the captions could be degraded; the others are asked in full, and the same either way",
+    "usable": "of the rewrites can be used; the others fall back to the original",
+    "texts_kept": "of the rewrites of prompts with texts to be shown keep these to the letter",
+    "language_kept": "of the rewrites are in the script of their prompt",
+}
+
+
+def _own(run: RunFolder) -> str:
+    """The same on a user's own captions: similarities by wording, their paired differences, and what the rules say."""
+    made, prefix = _OWN_NOTE, "enhancer/t2i"
+    for judge, title in JUDGES.items():
+        found = {name: figure for name in LABELS if (figure := run.figures.get(f"{prefix}/{judge}/{name}"))}
+        if found:
+            ends = min(figure.low for figure in found.values()), max(figure.high for figure in found.values())
+            rows = [[LABELS[name], *measured(figure, ends[0], max(ends[1], ends[0] + 0.01))] for name, figure in found.items()]
+            made += f"<h3>{title}</h3>{table(['prompt', 'mean', f'{ends[0]:.2f} … {ends[1]:.2f}'], rows)}{_list(run, f'{prefix}/{judge}_', GAINS, sign=True)}"
+    return made + "<h3>The rewrites</h3>" + _list(run, f"{prefix}/", RULES)
+
+
+def _list(run: RunFolder, prefix: str, names: dict[str, str], sign: bool = False) -> str:
+    items = [f"<li>{number(run.figures[prefix + name], 3, sign=sign)} {text}</li>" for name, text in names.items() if prefix + name in run.figures]
+    return f"<ul>{''.join(items)}</ul>"
 
 
 def _task(run: RunFolder, task: str) -> str:
@@ -72,7 +112,8 @@ def _said(item: dict[str, Any], name: str) -> str:
 
 
 def _drawn(run: RunFolder, item: dict[str, Any], task: str, name: str, k: int) -> str:
-    return sample(run, f"enhancer/{task}-{name}-{k}", mark(item["right"][name]), item["prompts"][name])
+    judged = mark(item["right"][name]) if "right" in item else f"CLIP {item['scores'][name]['clip_meant']:.2f}"
+    return sample(run, f"enhancer/{task}-{name}-{k}", judged, item["prompts"][name])
 
 
 SECTIONS: list[tuple[str, str, Callable[[RunFolder], str]]] = [
