@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image
 
 from qi2.data.world.checker import check, check_edit
+from qi2.data.world.credit import credit
 from qi2.data.world.edits import Edit
 from qi2.data.world.palette import RELATIONS
 from qi2.data.world.scene import Scene
 
-KEPT_SCALE = 40.0  # mean absolute change (0..255) of the pixels to keep at which nothing is left of that half
 OPEN = {"background": ("background",), "position": ("position",)}  # what was dropped: attributes that any picture then has
 
 
@@ -36,13 +36,8 @@ def _related(scene: Scene) -> Scene:
 
 
 def consistency(image: Image.Image, truth: Scene | Edit, dropped: Sequence[str] = (), source: Image.Image | None = None) -> float:
-    """In [0, 1]: half for the share of right attributes, half for all of them; an edit gets half for being done and half for what it kept."""
-    if isinstance(truth, Edit):
-        found = check_edit(image, truth, source or image)
-        return 0.5 * bool(found["done"]) + 0.5 * max(0.0, 1 - float(found["kept_mae"]) / KEPT_SCALE)
-    attributes = shown(image, truth, dropped)
-    parts = [right for name, right in attributes.items() if name != "all"]
-    return 0.5 * sum(parts) / len(parts) + 0.5 * attributes["all"]
+    """`credit` of what the prompt did not leave open, in [0, 1]."""
+    return credit(check_edit(image, truth, source or image) if isinstance(truth, Edit) else shown(image, truth, dropped))
 
 
 def read_truth(task: str, text: str) -> Scene | Edit | None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qi2.evaluation.bootstrap import Bootstrap, Figure
+from qi2.objectives.agreement import BINS, bins_of, hits, likeliest
 
-BINS = 10  # as in `qi2.objectives.calibration`: of the calibration error, of equal width over confidences of 0.5 to 1
 Values = NDArray[np.float64]
 
 
@@ -49,7 +49,7 @@ class Judged:
     @property
     def outcome(self) -> Values:
         """The most probable label."""
-        return 1.0 - np.stack([self.first, self.tie, self.second]).argmax(0)
+        return likeliest(self.first, self.tie, self.second).astype(np.float64)
 
 
 def reward_figures(judged: Judged, boot: Bootstrap) -> dict[str, Figure]:
@@ -59,25 +59,24 @@ def reward_figures(judged: Judged, boot: Bootstrap) -> dict[str, Figure]:
     """
     _, group = np.unique(np.array(judged.prompts), return_inverse=True)
     decided, known = judged.label != 0, ~np.isnan(judged.truth) & (judged.label != 0)
-    hits, right = _hits(judged.difference, judged.label), _hits(judged.truth, judged.label)
+    found_right, right = _hits(judged.difference, judged.label), _hits(judged.truth, judged.label)
     sums = _Sums(group, boot)
     found = {
-        "accuracy": sums.ratio(hits, decided, decided),
+        "accuracy": sums.ratio(found_right, decided, decided),
         "accuracy_with_ties": sums.ratio((judged.outcome == judged.label).astype(float), None, None),
-        "calibration_error": sums.calibration_error(judged.confidence, hits, decided),
+        "calibration_error": sums.calibration_error(judged.confidence, found_right, decided),
     }
     if known.any():
         found["ceiling"] = sums.ratio(right, known, known)
-        found["of_ceiling"] = sums.ratio(hits, known, known, right)
+        found["of_ceiling"] = sums.ratio(found_right, known, known, right)
         certain = known & (judged.truth != 0)
         found["accuracy_truth"] = sums.ratio(_hits(judged.difference, judged.truth), certain, certain)
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def _hits(difference: Values, label: Values) -> Values:
-    """1 where the preferred one is ahead, 0.5 where neither is."""
-    ahead = np.nan_to_num(difference) * label
-    return (ahead > 0) + 0.5 * (ahead == 0)
+    """`agreement.hits`; an unknown difference is none."""
+    return hits(np.nan_to_num(difference), label)
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class _Sums:
         """Expected calibration error of the decided pairs."""
         if not decided.any():
             return None
-        bins = np.clip(((confidence - 0.5) * 2 * BINS).astype(int), 0, BINS - 1)
+        bins = bins_of(confidence)
         gaps = np.stack([self._per_prompt((confidence - right) * decided * (bins == b)) for b in range(BINS)], 1)
         counts = self._per_prompt(decided.astype(float))
 

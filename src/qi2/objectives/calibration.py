@@ -6,13 +6,17 @@ Conventions as in `qi2.objectives.preference`: a difference of scores is a logit
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from qi2.objectives import agreement
+from qi2.objectives.agreement import BINS
 from qi2.objectives.preference import log_outcomes, turned_round
 
-BINS = 10
 COLDEST, HOTTEST = 1e-3, 1e3  # bounds of the temperature, in root mean squares of the differences
 _STEPS = 100
 _STARTS = ((1.0, 0.02), (4.0, 0.1))  # sharpness and share of mistakes from which the link is sought
@@ -47,8 +51,7 @@ class Calibration:
 def pairwise_hits(difference: Tensor, labels: Tensor) -> Tensor:
     """1 where the preferred one of a decided pair scores higher, else 0; an equal score counts half. Ties are left out, so (M,) with M <= N."""
     decided = labels != 0
-    ahead = difference[decided] * labels[decided]
-    return (ahead > 0).double() + 0.5 * (ahead == 0).double()
+    return torch.from_numpy(agreement.hits(_array(difference[decided]), _array(labels[decided])))
 
 
 def pairwise_accuracy(difference: Tensor, labels: Tensor) -> float:
@@ -58,7 +61,7 @@ def pairwise_accuracy(difference: Tensor, labels: Tensor) -> float:
 
 def outcome_hits(outcomes: tuple[Tensor, Tensor, Tensor], labels: Tensor) -> Tensor:
     """1 where the most probable of the three outcomes is the label, else 0: accuracy with ties (N,)."""
-    return (1 - torch.stack(outcomes).argmax(0) == labels).double()
+    return torch.from_numpy(agreement.likeliest(*map(_array, outcomes)) == _array(labels)).double()
 
 
 def reliability(outcomes: tuple[Tensor, Tensor, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,9 +77,13 @@ def calibration_error(confidence: Tensor, right: Tensor, bins: int = BINS) -> fl
     In ``bins`` bins of equal width over confidences of 0.5 to 1, the gap between mean confidence and the share that was right, weighted
     by the bins' sizes. A perfect judge has one above 0 on few pairs: about 0.8 times the standard error within a bin.
     """
-    bin_of = ((confidence - 0.5) * 2 * bins).long().clamp(0, bins - 1)
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, bin_of, (confidence - right).double())
-    return float(gaps.abs().sum() / max(len(confidence), 1))
+    return agreement.calibration_error(_array(confidence), _array(right), bins)
+
+
+def _array(values: Tensor) -> NDArray[Any]:
+    """As an array of its precision, of single where NumPy has none such."""
+    plain = values.detach().cpu()
+    return np.asarray((plain.float() if plain.dtype == torch.bfloat16 else plain).numpy())
 
 
 def fit_calibration(difference: Tensor, labels: Tensor, deviation: Tensor | None = None) -> Calibration:

@@ -66,7 +66,7 @@ def figures(model: RewardModel, pairs: Compared) -> dict[str, float]:
     """Flat metrics of a reward on pairs that it was neither trained nor calibrated on; ceilings only where the truth is known.
 
     ``accuracy`` is the share of decided pairs whose preferred picture scores higher, ``ceiling`` what the truth itself reaches on these
-    labels, ``accuracy_truth`` the accuracy against the truth. ``calibration_error`` has `calibration.BINS` bins; ``_raw`` is that of the
+    labels, ``accuracy_truth`` the accuracy against the truth. ``calibration_error`` has `agreement.BINS` bins; ``_raw`` is that of the
     scores as they were trained, ``_scale`` that of scores on the common scale read as logits.
     """
     outcomes = model.calibration.outcomes(pairs.difference, pairs.deviation)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from qi2.core.errors import QI2Error
 from qi2.data.world.checker import check, check_edit
+from qi2.data.world.credit import credit
 from qi2.data.world.edits import Edit
 from qi2.data.world.scene import Scene
 from qi2.rlhf.prompts import Prompt
 
 CHECKER, EXACT = "checker", "exact"
-KEPT_SCALE = 40.0  # mean absolute change (0..255) of the pixels to keep at which the checker's consistency is 0
 
 
 @dataclass
@@ -34,33 +34,20 @@ def checker(samples: Sequence[RolloutSample]) -> Tensor:
 
     An edit gets half for being done and half for leaving the rest alone. NaN where the truth is not known.
     """
-    return torch.tensor([_truth_score(sample) for sample in samples])
-
-
-def _truth_score(sample: RolloutSample) -> float:
-    truth = sample.prompt.truth
-    if isinstance(truth, Scene):
-        found = check(sample.image, truth)
-        attributes = [value for name, value in found.items() if name != "all"]
-        return 0.5 * sum(attributes) / len(attributes) + 0.5 * found["all"]
-    if isinstance(truth, Edit):
-        result = check_edit(sample.image, truth, sample.prompt.sources[0])
-        return 0.5 * result["done"] + 0.5 * max(0.0, 1 - result["kept_mae"] / KEPT_SCALE)
-    return float("nan")
+    return torch.tensor([float("nan") if (found := _found(sample)) is None else credit(found) for sample in samples])
 
 
 def exact(samples: Sequence[RolloutSample]) -> Tensor:
     """The world's truth: 1 where a picture shows all that was asked for, or is the whole target of an edit, else 0; NaN where it is not known."""
-    return torch.tensor([_all_right(sample) for sample in samples])
+    return torch.tensor([float("nan") if (found := _found(sample)) is None else float(found["all"]) for sample in samples])
 
 
-def _all_right(sample: RolloutSample) -> float:
+def _found(sample: RolloutSample) -> Mapping[str, bool | float] | None:
+    """What the exact checker finds; None where the truth is not known."""
     truth = sample.prompt.truth
     if isinstance(truth, Scene):
-        return float(check(sample.image, truth)["all"])
-    if isinstance(truth, Edit):
-        return float(check_edit(sample.image, truth, sample.prompt.sources[0])["all"])
-    return float("nan")
+        return check(sample.image, truth)
+    return check_edit(sample.image, truth, sample.prompt.sources[0]) if isinstance(truth, Edit) else None
 
 
 def choose_scorers(weights: Mapping[str, float], given: Mapping[str, Scorer]) -> dict[str, Scorer]:
