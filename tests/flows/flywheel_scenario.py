@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 CASES = {
-    "nothing": "flywheel: {decide: {least: 1000}}",  # no group is large enough
+    "nothing": "flywheel: {mining: {prompts: 11}, decide: {least: 1000}}",  # no group is large enough
     "waiting": "flywheel: {candidates: 6}",
     "again": "flywheel: {candidates: 6}",
 }
@@ -50,6 +50,7 @@ def attempt(text: str) -> dict[str, Any]:
     facts = result if isinstance(result, dict) else {"error": str(result)}
     stages = [path.name for path in Path(".qi2/progress").glob("*.jsonl")] if Path(".qi2/progress").exists() else []
     kept = {name: facts.get(name) for name in ("phase", "number", "message", "counts", "overrides", "error", "pending")}
+    kept["mined"] = facts.get("provenance", {}).get("mined")
     return {"state": state.name, "stages": stages, "layer": Path("conf/flywheel/smoke.yaml").exists(), **kept}
 
 

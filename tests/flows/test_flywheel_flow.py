@@ -31,6 +31,12 @@ def test_a_round_that_acts_on_nothing_runs_no_stage_and_says_so(told: dict[str, 
     assert not nothing["layer"]
 
 
+def test_a_round_mines_training_prompts_where_it_has_a_budget_and_says_what_that_cost(told: dict[str, Any]) -> None:
+    mined = told["nothing"]["mined"]
+    assert mined["prompts"] == mined["pictures"] == 11 and 0 < mined["new"] == mined["found"] and mined["seconds"] > 0
+    assert told["waiting"]["mined"] is None
+
+
 def test_a_round_that_waits_for_people_ends_with_a_message_and_no_stage(told: dict[str, Any]) -> None:
     waiting = told["waiting"]
     assert (waiting["state"], waiting["phase"], waiting["number"]) == ("Completed", "review", 2)

@@ -82,6 +82,31 @@ def test_failures_of_another_model_are_not_tested(wheel: Flywheel) -> None:
     assert wheel.open().provenance["failures"] == 0
 
 
+def mined(n: int, right: bool = False, tried: int = 0) -> list[Signal]:
+    """Bad cases of one mining; where they are ``right`` only a reward has complained."""
+    facts, verdict = {"seed": 1, "tried": {"t2i/one": tried or n}}, {"attributes": {"count": right}, "tests": ["low"] if right else ["checker"]}
+    return [Signal("mining", "t2i", "one", f"a thing {i}", "rlhf", verdict, ITEMS[0].scene.to_json(), seed=i, provenance=facts) for i in range(n)]
+
+
+def test_what_mining_found_and_cost_stands_in_the_report(wheel: Flywheel) -> None:
+    wheel.parts.store.add(mined(2))
+    facts = {"model": "rlhf", "prompts": 9, "pictures": 9, "left_out": 1, "seconds": 3.2, "found": 2, "new": 2, "tests": {"checker": [2, 2, 2]}}
+    state = wheel.open(facts)
+    assert state.provenance["mined"] == facts and state.provenance["failures"] == 2
+    told = "Mining drew 9 pictures of 9 training prompts with rlhf in 3 s, 1 prompts left out as held out: 2 bad cases, 2 of them new (the exact checker 2)."
+    assert told in (wheel.folder(1) / "report.md").read_text() and json.loads((wheel.folder(1) / "report.json").read_text())["mined"] == facts
+
+
+def test_failures_are_a_share_of_all_that_were_drawn_mined_ones_too(wheel: Flywheel) -> None:
+    wheel.parts.store.add(mined(6, tried=200))
+    assert any("6 failures among 202 prompts of its kind" in reason for reason in wheel.open().reasons)
+
+
+def test_a_picture_that_only_a_reward_dislikes_is_not_attributed_but_kept(wheel: Flywheel) -> None:
+    wheel.parts.store.add(mined(6, right=True))
+    assert wheel.open().provenance["failures"] == 0 and len(wheel.parts.store.all()) == 6
+
+
 def test_a_new_round_has_the_next_number_and_its_own_digest(wheel: Flywheel) -> None:
     first = wheel.open()
     wheel.parts.store.add(failing(1))

@@ -13,6 +13,7 @@ from PIL import Image
 from qi2.core.errors import QI2Error
 from qi2.core.rng import key
 from qi2.data.shards import SIDECAR
+from qi2.flywheel.attribution.cases import in_turn
 from qi2.flywheel.attribution.probes import last_model
 from qi2.flywheel.collect.mining import CHECKED, DISAGREE, LIKED, LOW, WORDS, Reader, mine, task_of
 from qi2.flywheel.collect.painter import ModelPainter
@@ -66,12 +67,13 @@ def mine_run(cfg: "Recipe", runs: Path, store: SignalStore, number: int, model: 
 
 
 def training_prompts(cfg: "Recipe", runs: Path, seed: int) -> list[Prompt]:
-    """``flywheel.mining.prompts`` prompts from where reinforcement learning has its own (`rlhf.prompts.source`), as many of every kind."""
+    """At most ``flywheel.mining.prompts`` from where reinforcement learning has its own (`rlhf.prompts.source`), as many of every kind."""
     config, mining = cfg.rlhf.prompts, cfg.flywheel.mining
     even = [dict.fromkeys((kind for kind, weight in weights.items() if weight > 0), 1.0) for weights in (config.kinds, config.edit_kinds)]
     prompts = replace(config, pool=mining.prompts, kinds=even[0], edit_kinds=even[1], edit_share=mining.edit_share)
     inputs = RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", runs / "standins" / "vlm", None, runs / "raw", runs / "curated")
-    return prompt_pool(replace(cfg.rlhf, prompts=prompts, size=cfg.evaluate.size), inputs, seed % 2**31).prompts
+    pool = prompt_pool(replace(cfg.rlhf, prompts=prompts, size=cfg.evaluate.size), inputs, seed % 2**31)
+    return in_turn(pool.prompts, lambda prompt: prompt.kind, mining.prompts)
 
 
 def allowed(prompts: Sequence[Prompt], runs: Path, store: SignalStore) -> list[Prompt]:
