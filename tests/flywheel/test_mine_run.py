@@ -9,7 +9,7 @@ import pytest
 from qi2.cli import main
 from qi2.config import load
 from qi2.core.errors import QI2Error
-from qi2.flywheel.collect.mined import allowed, by_test, mine_run, rewards_alone, sentence, training_prompts, tried
+from qi2.flywheel.collect.mined import allowed, by_test, called_right, mine_run, sentence, training_prompts, tried
 from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
 from qi2.recipe import Recipe, scale_layers
@@ -80,8 +80,8 @@ def mined_signal(right: bool, tests: tuple[str, ...], count: int = 7, seed: int 
 
 def test_a_reward_that_dislikes_a_right_picture_is_the_rewards_error() -> None:
     found = [mined_signal(True, ("low",)), mined_signal(False, ("checker", "low")), mined_signal(False, ("checker",))]
-    assert [rewards_alone(signal) for signal in found] == [True, False, False]
-    assert not rewards_alone(replace(found[0], source="evaluation")) and not rewards_alone(replace(found[0], verdict={"tests": ["low"]}))
+    assert [called_right(signal) for signal in found] == [True, False, False]
+    assert not called_right(replace(found[0], source="evaluation")) and not called_right(replace(found[0], verdict={"tests": ["low"]}))
     assert {name: (len(own), known, wrong) for name, (own, known, wrong) in by_test(found).items()} == {"checker": (2, 2, 2), "low": (2, 2, 1)}
     other = replace(found[0], provenance={"seed": 4, "tried": {"t2i/one": 1, "ti2i/edit/move": 5}})
     assert tried([*found, other]) == {("t2i", "one"): 8, ("ti2i", "edit/move"): 5}

@@ -26,7 +26,7 @@ from qi2.flywheel.attribution.cases import Case, from_signals
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
 from qi2.flywheel.attribution.probes import Near, last_model
-from qi2.flywheel.collect.mined import rewards_alone, sentence, tried
+from qi2.flywheel.collect.mined import called_right, sentence, tried
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
@@ -105,7 +105,7 @@ class Flywheel:
         if not results.exists():
             raise QI2Error(f"{results} does not exist; the flywheel starts from a trained and evaluated line, so run `make run` first")
         current = [s for s in self.parts.store.all() if s.source in self.cfg.flywheel.sources and self._current(s)]
-        signals = [signal for signal in current if not rewards_alone(signal)]
+        signals = [signal for signal in current if not called_right(signal)]
         asked = Counter(prompts_by_kind(json.loads(results.read_text()))) + tried(current)
         store, most = self.parts.store, self.cfg.flywheel.probes.most
         cases = from_signals(signals, store.picture, most)

@@ -109,8 +109,11 @@ def wrong(signal: Signal) -> bool | None:
     return CHECKED in signal.verdict.get("tests", ()) if signal.truth else None
 
 
-def rewards_alone(signal: Signal) -> bool:
-    """Whether only rewards complain of a mined picture that shows what was asked for: that is their error, and no failure of the model."""
+def called_right(signal: Signal) -> bool:
+    """Whether a mined picture is right by attribution's own standard (of an edit: it is done), so that a round has nothing to test.
+
+    Then a reward complains of what the model did well, which is the reward's error; or an edit has changed more than it should.
+    """
     attributes = signal.verdict.get("attributes", {})
     return signal.source == "mining" and bool(attributes) and all(attributes.values())
 
