@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from qi2.core.errors import QI2Error
 from qi2.core.reporter import NullReporter
@@ -131,3 +132,14 @@ def test_a_reward_without_a_scorer_is_an_error_that_names_it() -> None:
         choose_scorers({"checker": 1.0, "aesthetic": 0.5}, {})
     given = {"aesthetic": lambda samples: torch.zeros(len(samples))}
     assert list(choose_scorers({"checker": 0.0, "aesthetic": 0.5}, given)) == ["aesthetic"]
+
+
+def test_a_users_rows_which_name_no_kind_are_one_kind(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for i in range(6):
+        Image.new("RGB", (64, 64), (40 * i, 90, 90)).save(tmp_path / "own" / f"{i}.png")
+        (tmp_path / "own" / f"{i}.txt").write_text(f"a plain picture, number {i}")
+    ingest(Recipe(data=DataConfig(source=str(tmp_path / "own"), heldout_fraction=0.0, workers=0)), tmp_path / "raw", NullReporter())
+    Sidecar.load(tmp_path / "raw").table.to_parquet(tmp_path / "stage6.parquet")
+    pool = manifest_prompts(PromptsConfig(pool=4), tmp_path / "raw", tmp_path / "stage6.parquet", 64, 0)
+    assert pool.kinds == ["user"] and len(pool.prompts) == 4 and all(prompt.kind == "user" and prompt.truth is None for prompt in pool.prompts)

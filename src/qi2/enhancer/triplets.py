@@ -105,7 +105,7 @@ def annotations(table: "pd.DataFrame", config: TripletsConfig, split: str = "tra
 
 def _annotation(row: Mapping[Any, Any], text: str) -> Annotation:
     truth = row["edit"] or row["scene"] if row["task"] == "ti2i" else row["scene"]
-    return Annotation(row["id"], row["task"], row["kind"], text, truth or "", tuple(row["references"]))
+    return Annotation(row["id"], row["task"], row["kind"] or "user", text, truth or "", tuple(row["references"]))
 
 
 def build(found: Sequence[Annotation], config: TripletsConfig, degrade: Degrade, seed: int) -> list[Triplet]:

@@ -25,6 +25,7 @@ from qi2.models.vae import VAE
 from qi2.rlhf.config import PromptsConfig
 from qi2.training.pictures import square
 
+USER = "user"  # kind of a user's own rows, which name none
 EDIT = "edit/"  # prefix of an edit's kind, so that scenes and edits share one list of kinds
 
 
@@ -87,7 +88,7 @@ def manifest_prompts(config: PromptsConfig, raw: Path, manifest: Path, size: int
     import pandas as pd
 
     side, table = Sidecar.load(raw), plain_nulls(pd.read_parquet(manifest))
-    table = table[table["captions"].map(len) > 0]
+    table = table[table["captions"].map(len) > 0].assign(kind=lambda rows: rows["kind"].map(lambda kind: kind or USER))
     t2i, edits = (table.loc[table["task"] == task, "kind"].unique() for task in ("t2i", "ti2i"))
     weights = kind_weights(config, {k: config.kinds.get(k, 1.0) for k in t2i}, {k: config.edit_kinds.get(k, 1.0) for k in edits})
     prompts = []
