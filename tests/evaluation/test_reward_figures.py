@@ -1,5 +1,7 @@
 """Figures of reward models on judged pairs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from qi2.evaluation.bootstrap import Bootstrap
 from qi2.evaluation.reward_figures import Judged, reward_figures
 from qi2.objectives.calibration import calibration_error, reliability
+from qi2.rewards.measure import write_judged
 
 
 def rows(n: int, share_right: float, mistakes: float, confidence: float = 0.9) -> list[dict[str, str | float]]:
@@ -45,6 +48,12 @@ def test_intervals_are_of_prompts_and_hold_the_truth() -> None:
 def test_unknown_truths_give_no_ceiling() -> None:
     found = reward_figures(Judged.of([row | {"truth": float("nan")} for row in rows(50, 0.9, 0.1)]), Bootstrap(0))
     assert set(found) == {"accuracy", "accuracy_with_ties", "calibration_error"}
+
+
+def test_a_table_without_truths_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = [row | {"truth": float("nan")} for row in rows(50, 0.9, 0.1)]
+    write_judged(tmp_path / "judged.csv", made)
+    assert reward_figures(Judged.read(tmp_path / "judged.csv"), Bootstrap(0)) == reward_figures(Judged.of(made), Bootstrap(0))
 
 
 def test_the_calibration_error_is_that_of_training() -> None:

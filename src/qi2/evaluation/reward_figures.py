@@ -33,7 +33,7 @@ class Judged:
     def of(cls, rows: Sequence[Mapping[str, str | float]]) -> "Judged":
         """Of rows that have these names, ``prompt`` for the first."""
         columns = ("label", "truth", "difference", "first", "tie", "second")
-        return cls([str(row["prompt"]) for row in rows], *(np.array([float(row[name]) for row in rows]) for name in columns))
+        return cls([str(row["prompt"]) for row in rows], *(np.array([_number(row[name]) for row in rows]) for name in columns))
 
     @classmethod
     def read(cls, path: Path) -> "Judged":
@@ -50,6 +50,11 @@ class Judged:
     def outcome(self) -> Values:
         """The most probable label."""
         return likeliest(self.first, self.tie, self.second).astype(np.float64)
+
+
+def _number(value: str | float) -> float:
+    """An empty cell is how a table says that a truth is not known."""
+    return float("nan") if value == "" else float(value)
 
 
 def reward_figures(judged: Judged, boot: Bootstrap) -> dict[str, Figure]:
