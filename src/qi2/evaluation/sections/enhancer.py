@@ -33,7 +33,8 @@ _NOTE = (
 _OWN_NOTE = (
     "<p>No exact checker knows your images. Your held-out captions are degraded as users write, and every version is drawn by the same generator from the same "
     "noise. Pictures are compared with the held-out caption (what was <b>meant</b>) and with the short prompt (what was <b>asked</b>): a cosine of CLIP, and "
-    "the run's alignment reward in logits, which is no independent judge where RL was trained on it.</p>"
+    "the run's alignment reward in logits. CLIP on what was meant is the figure to trust: RL was trained on the reward of what was asked, which may know no "
+    "everyday words.</p>"
 )
 JUDGES = {
     "clip_meant": "CLIP, what was meant", "clip_asked": "CLIP, what was asked",
