@@ -40,9 +40,10 @@ def main() -> None:
     from qi2.evaluation.enhanced_user import UserEnhancerExam
     from qi2.evaluation.exam import Folders
     from qi2.evaluation.models import contenders
+    from qi2.evaluation.painter import ModelPainter
     from qi2.evaluation.samples import Samples
+    from qi2.evaluation.store import opened
     from qi2.evaluation.user_exam import UserExam
-    from qi2.models.condition import ConditionEncoder
     from qi2.recipe import Recipe, scale_layers
 
     with tempfile.TemporaryDirectory(prefix="qi2-own-") as scratch:
@@ -54,8 +55,9 @@ def main() -> None:
         folders = Folders(given.run / "vae", given.run / "standins", work / "raw")
         samples = Samples(work, NullReporter(), cfg.evaluate.shown, cfg.evaluate.tracked)
         (drawer,) = contenders(cfg, {cfg.enhancer.generator: given.run / cfg.enhancer.generator}, cfg.evaluate.chain_steps)
-        exam, encoder = UserExam(cfg, folders, samples), ConditionEncoder.load(folders.standins / "vlm")
-        figures = UserEnhancerExam(cfg, given.run, drawer, exam, encoder, samples).run()
+        with opened(None) as store:
+            exam = UserExam(cfg, folders, samples, store)
+            figures = UserEnhancerExam(cfg, given.run, ModelPainter(exam.studio, drawer), exam, samples).run()
     print(json.dumps({name: figure.to_json() for name, figure in figures.items()}, indent=1))
 
 
