@@ -3,7 +3,8 @@
 Aligns the sft model of a finished ``make run`` (which it leaves as it is) with one thread, and prints one line of JSON: CPU seconds, the judge's
 curve, and on held-out prompts of a development suite (as `benchmarks.tiny_ablations`, but guidance 1 beside the deployed one) what is right by kind,
 and the layouts of counts over 16 noises per prompt. ``--variant start`` measures the sft model; ``--against FILE`` (its output) adds paired differences.
-``--summary FILE ...`` prints differences pooled over the seeds of one variant, bootstrapped over prompts. ``docs/alignment.md`` keeps the results.
+``--summary FILE ...`` prints differences pooled over the seeds of one variant from ``--against``, one file or several seeds of another variant,
+bootstrapped over prompts. ``docs/alignment.md`` keeps the results.
 """
 
 import argparse
@@ -158,15 +159,15 @@ def means(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     return figures
 
 
-def differences(runs: list[dict[str, Any]], base: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Paired differences (value, low, high) from the start, the mean over runs (seeds) per prompt, bootstrapped over prompts."""
+def differences(runs: list[dict[str, Any]], bases: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Paired differences (value, low, high) from the bases, each the mean over runs (seeds) per prompt, bootstrapped over prompts."""
     import numpy as np
 
     from qi2.evaluation.bootstrap import Bootstrap
 
     boot, found = Bootstrap(SEED, 2000), {}
-    for suite, rows in base.items():
-        kinds, before = np.array(rows["kinds"]), np.array(rows["right"], float)
+    for suite, rows in bases[0].items():
+        kinds, before = np.array(rows["kinds"]), np.mean([base[suite]["right"] for base in bases], axis=0)
         after = np.mean([run[suite]["right"] for run in runs], axis=0)
         groups = {"all": np.full(len(kinds), True), "room": np.isin(kinds, ROOM)} | {k: kinds == k for k in dict.fromkeys(kinds.tolist())}
         figures = {name: boot.difference(after[own], before[own]) for name, own in groups.items() if own.any()}
@@ -186,12 +187,12 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as key=value")
     parser.add_argument("--runs", type=Path, help="folder of a finished run of scale tiny")
     parser.add_argument("--quick", action="store_true", help="only the judge's curve")
-    parser.add_argument("--against", type=Path, help="output of --variant start, for paired differences")
+    parser.add_argument("--against", nargs="+", type=Path, default=[], help="output of --variant start (or of another variant's seeds), for paired differences")
     parser.add_argument("--summary", nargs="*", type=Path, help="outputs of one variant's seeds: their pooled differences, and no training")
     given = parser.parse_args()
-    base = read(given.against)["verdicts"] if given.against else None
+    bases = [read(path)["verdicts"] for path in given.against]
     if given.summary:
-        print(json.dumps(differences([read(path)["verdicts"] for path in given.summary], base)))
+        print(json.dumps(differences([read(path)["verdicts"] for path in given.summary], bases)))
         return
     import torch
 
@@ -210,8 +211,8 @@ def main() -> None:
     exam = Exam(recipe, runs)
     found = exam(model)
     result |= {"means": means(found), "layouts": exam.layouts(model)}
-    if base is not None:
-        result["difference"] = differences([found], base)
+    if bases:
+        result["difference"] = differences([found], bases)
     print(json.dumps(result | {"verdicts": found}))
 
 
