@@ -208,7 +208,7 @@ def test_a_reward_without_a_judge_is_refused(judge: Judge) -> None:
         judge.functions({"beauty": 1.0})
 
 
-def test_reward_models_judge_where_no_truth_is_known(scene: Scene, judge: Judge) -> None:
+def test_reward_models_judge_by_what_was_meant_where_no_truth_is_known(scene: Scene, judge: Judge) -> None:
     seen: list[Any] = []
 
     def alignment(answers: Sequence[Any]) -> torch.Tensor:
@@ -218,7 +218,7 @@ def test_reward_models_judge_where_no_truth_is_known(scene: Scene, judge: Judge)
     own = Triplet("u", "t2i", "", "general", "my dog", "r", "my dog on a sofa")
     asked = Judge(judge.enhancer, [own], Dreamer([]), {"alignment": alignment}, 1, 0, lambda name: _noise(0))
     rewards = asked([answer("r", "my dog on a sofa", "my dog"), "garbage"], [0, 0], 0)
-    assert rewards["consistency"] == [0.0, 1.0] and [a.prompt.text for a in seen] == ["my dog", "my dog"]
+    assert rewards["consistency"] == [0.0, 1.0] and [a.prompt.text for a in seen] == ["my dog on a sofa"] * 2
     with pytest.raises(QI2Error, match="no alignment reward"):
         Judge(judge.enhancer, [own], Dreamer([]), {}, 1, 0, lambda name: _noise(0))(["garbage"], [0], 0)
 

@@ -24,7 +24,11 @@ LEARNED = {"t2i": "alignment", "ti2i": "instruction"}  # who judges consistency 
 
 @dataclass
 class Asked:
-    """What a reward model reads: the prompt as its user wrote it, and the pictures to edit."""
+    """What a reward model reads: the annotation, which says in full what the degraded prompt meant, and the pictures to edit.
+
+    Not the prompt as its user would write it: reward models never read everyday words, and at scale tiny prefer the pictures of short prompts to those
+    of full ones when they are asked by the short one (docs/enhancer.md).
+    """
 
     text: str
     sources: Sequence[Image.Image]
@@ -78,7 +82,7 @@ class Judge:
 
     def _judge(self, asked: Sequence[Triplet], rewrites: Sequence[Rewrite], numbers: Sequence[int], step: int) -> dict[str, list[float | None]]:
         pictures, sources = self._draw(asked, rewrites, numbers, step)
-        answers = [[Answer(Asked(t.short, s), picture) for picture in group] for t, s, group in zip(asked, sources, pictures, strict=True)]
+        answers = [[Answer(Asked(t.fine, s), picture) for picture in group] for t, s, group in zip(asked, sources, pictures, strict=True)]
         looks: list[float | None] = self._mean("aesthetic", answers) if "aesthetic" in self.scorers else [None for _ in asked]
         return {"consistency": self._consistency(asked, sources, pictures, answers), "aesthetic": looks, "text": [float(not r.fallback) for r in rewrites]}
 
