@@ -98,7 +98,8 @@ def test_data_without_features_and_blocks_that_are_not_there_are_refused(small_w
 def test_two_processes_align_as_one_does_though_one_may_have_no_references(small_world: Any, tmp_path: Path, strategy: str) -> None:
     alone = train(recipe(), small_world, tmp_path / "alone")
     command = [sys.executable, __file__, str(small_world.encoded), str(small_world.model), str(tmp_path / "both"), strategy]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     both = load_file(tmp_path / "both" / WEIGHTS)
     assert alone.keys() == both.keys()
