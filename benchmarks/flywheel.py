@@ -182,7 +182,7 @@ def phrasing(bench: Bench) -> dict[str, Any]:
     plain = bench.scenes(SIGNALS, ["one", "two", "relation"], bench.prompts)
     said = [replace(case, id=f"new-{case.id}", prompt=plants.rephrase(case.prompt)) for case in plain]
     runs = bench.out / "phrasing"
-    plants.link(bench.base, runs, [*plants.SHARED[:-1], "sft"])
+    plants.link(bench.base, runs, [*plants.SHARED[:-1], "encoded", "sft"])
     plants.train_enhancer(bench.recipe, runs, {})
     cases, tested = bench.failures(runs, "sft", [*plain, *said])
     diagnosis = bench.diagnose(runs, "sft", cases, tested)
@@ -191,7 +191,7 @@ def phrasing(bench: Bench) -> dict[str, Any]:
     overrides = prompts.write(learnt, bench.out / "phrasing-wordings")
     result = {**found(diagnosis, planted), "wordings": learnt.phrases, "examples": len(learnt.examples), "reasons_of_track": learnt.reasons}
     after = bench.out / "phrasing-after"
-    plants.link(runs, after, [*plants.SHARED[:-1], "sft"])
+    plants.link(runs, after, [*plants.SHARED[:-1], "encoded", "sft"])
     plants.train_enhancer(bench.recipe, after, overrides)
     fresh = bench.scenes(FRESH, ["one", "two", "relation"], bench.prompts)
     new = [replace(case, id=f"new-{case.id}", prompt=plants.rephrase(case.prompt)) for case in fresh]

@@ -177,7 +177,7 @@ def train_enhancer(recipe: Any, folder: Path, overrides: dict[str, Any]) -> None
         return
     more = {name: overrides.get(f"enhancer.triplets.{name}", []) for name in ("wordings", "examples")}
     config = replace(recipe.enhancer, triplets=replace(recipe.enhancer.triplets, **more))
-    train_enhancer_sft(replace(recipe, enhancer=config), folder / "raw", folder / "enhancer", NullReporter())
+    train_enhancer_sft(replace(recipe, enhancer=config), folder / "raw", folder / "encoded", folder / "enhancer", NullReporter())
 
 
 def rewritten(folder: Path, cases: Sequence[Any]) -> list[Any]:

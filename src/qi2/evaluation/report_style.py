@@ -54,7 +54,7 @@ td .row{margin:0}
 .wide figure{width:auto}
 .wide figure img{width:auto;height:auto;max-width:100%}
 .natural figure img{width:auto;height:auto}
-.natural figcaption{max-width:none}
+.wide figcaption,.natural figcaption{max-width:none}
 .pair figure+figure{margin-top:4px}
 .ok{color:var(--good);font-weight:700}
 .no{color:var(--bad);font-weight:700}
