@@ -103,7 +103,7 @@ def test_sft_goes_on_from_its_newest_checkpoint_to_the_same_weights(recipe: Reci
     assert (tmp_path / "resumed" / "curves.csv").read_bytes() == (tmp_path / "whole" / "curves.csv").read_bytes()
 
 
-def test_rl_goes_on_from_its_newest_checkpoint_to_the_same_weights(raw: Path, tmp_path: Path) -> None:
+def test_rl_goes_on_from_its_newest_checkpoint_to_the_same_weights_and_figures(raw: Path, tmp_path: Path) -> None:
     """A model that learned two answers to one prompt, of which the pictures of one are brighter."""
     path = tmp_path / "two.jsonl"
     path.write_text("".join(json.dumps({"short": "go", "reasoning": "r", "fine": fine}) + "\n" for fine in ("a red circle", "a blue star") * 50))
@@ -115,6 +115,8 @@ def test_rl_goes_on_from_its_newest_checkpoint_to_the_same_weights(raw: Path, tm
     shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
     _rl(recipe, raw, tmp_path / "sft", tmp_path / "resumed", tmp_path / "checkpoints")
     assert _weights(tmp_path / "resumed") == _weights(tmp_path / "whole")
+    for name in ("metrics.json", "curves.csv"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_without_steps_of_rl_the_sft_model_is_handed_on(recipe: Recipe, raw: Path, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
             judge = Judge(before, asked, painter, scorers, rl.images, cfg.seed, _pictures(Sidecar.load(inputs.raw), config.size))
             facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": [file_sha256(inputs.start / name) for name in (TRIPLETS, RESERVED)]}
             train_rl(model, before.tokenizer, asked, judge, config, cfg.seed, reporters, Path(scratch), inputs.checkpoints, facts)
-            metrics |= {"enhancer/pictures_drawn": float(judge.painter.drawn), "enhancer/pictures_asked": float(judge.painter.asked)}
+            drawn = {"speed/pictures_drawn": float(judge.painter.drawn), "speed/pictures_asked": float(judge.painter.asked)}
+            reporter.metrics(drawn, rl.steps)  # since the last start of this process: no part of the result
         enhancer = Enhancer(lm.merged(model).eval(), before.tokenizer, dict(config.instructions), config.limits)
         metrics |= _finish(enhancer, held, staging, reporters)
         reporter.metrics(metrics, rl.steps)
