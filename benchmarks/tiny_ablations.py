@@ -7,6 +7,7 @@ and, with ``--against FILE`` (the output of another variant), paired differences
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SEED, PROMPTS, EDITS, STEPS = 7, 80, 43, 12  # of the development suite: per kind
+LOOK = (20, 6)  # prompts and edits per kind, of a look on the way
 PHASES = ("pretrain", "continual", "sft")
 NOISE = "{stage: %d, sizes: [%d], steps: %d, ti2i_share: %g, t_mean: [0.0, 0.0], t_std: 1.0}"
 PLAIN_ADAM = "{name: adam, lr: 3.0e-3, weight_decay: 0.001, floor: 1.0}"
@@ -31,6 +33,18 @@ VARIANTS: dict[str, list[str]] = {
     "muon": [f"pretrain.optimizer={MUON}"],
     "wide": ["mmdit.layers=3", "mmdit.width=120", "mmdit.rope_axes=[16, 12, 12]"],
     "deep": ["mmdit.layers=9", "mmdit.width=72", "mmdit.rope_axes=[8, 8, 8]"],
+    "small": [  # the network of scale small; the rate falls with the width
+        "mmdit.layers=12",
+        "mmdit.width=512",
+        "mmdit.heads=8",
+        "mmdit.rope_axes=[16, 24, 24]",
+        *(f"{phase}.optimizer.{value}" for phase in PHASES for value in ("lr=8.0e-4", "warmup=40")),
+        "pretrain.optimizer.weight_decay=1.5",
+        "continual.optimizer.weight_decay=1.5",
+        "continual.ema=0.98",
+        "sft.optimizer.weight_decay=0.3",
+        "sft.ema=0.995",
+    ],
     "repa": ["encode.features=true", "pretrain.alignment.weight=0.5"],
     "batch_16": ["pretrain.batch_size=16"],
     "more_edits": [
@@ -41,8 +55,13 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def train(recipe: Any, runs: Path, until: str, checkpoints: Path | None = None, steps: int = 0) -> tuple[Any, dict[str, float]]:
-    """The model after the phases up to ``until``, and CPU seconds of each; of a training that goes on, since then. steps: of each phase, 0: all."""
+def train(
+    recipe: Any, runs: Path, until: str, checkpoints: Path | None = None, steps: int = 0, looks: int = 0
+) -> tuple[Any, dict[str, float], list[dict[str, Any]]]:
+    """The model after the phases up to ``until``; CPU and wall seconds of each, of a training that goes on, since then; and its curve.
+
+    steps: of each phase, 0: all. looks: at the average, in every phase.
+    """
     from qi2.core.reporter import NullReporter
     from qi2.mmdit.module import MMDiTModule
     from qi2.mmdit.train import start_model
@@ -56,14 +75,32 @@ def train(recipe: Any, runs: Path, until: str, checkpoints: Path | None = None, 
             super().on_train_batch_start(batch, batch_idx)
             self.ended = "steps" if self.steps_done + 1 == steps else ""
 
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if looks and self.steps_done % max(1, self.total_steps // looks) == 0 and self.average is not None:
+                with self.average.instead(self.model):
+                    found = verdicts(recipe, runs, self.model.eval(), sizes=LOOK)
+                self.model.train()
+                right, done = ([int(v) for v in found[suite][column]] for suite, column in (("t2i", "right"), ("edit", "done")))
+                curve.append({"phase": self.name, "step": self.steps_done, "t2i": sum(right) / len(right), "done": sum(done) / len(done)})
+                print(curve[-1], file=sys.stderr)
+
+    curve: list[dict[str, Any]] = []
     data, seconds = EncodedSet(encoded(recipe, runs), recipe.encode.features), {}
     model = start_model(replace(recipe.mmdit, context_width=data.prompts[0].text.shape[1]), None, recipe.seed)
     for name in PHASES[: PHASES.index(until) + 1]:
-        phase, start = getattr(recipe, name), time.process_time()
+        phase, start, clock = getattr(recipe, name), time.process_time(), time.perf_counter()
         module = Early(model, data, phase, name, recipe.seed)
         fit(module, name, NullReporter(), checkpoints=checkpoints / name if checkpoints else None, ema=phase.ema)
         model, seconds[name] = module.model, round(time.process_time() - start, 1)
-    return model.eval(), seconds
+        seconds[f"{name}_wall"] = round(time.perf_counter() - clock, 1)
+    return model.eval(), seconds, curve
+
+
+def shortened(recipe: Any, share: float) -> Any:
+    """The recipe with that share of the steps of every stage."""
+    phases = {name: getattr(recipe, name) for name in PHASES}
+    stages = {name: [replace(stage, steps=round(share * stage.steps)) for stage in phase.stages] for name, phase in phases.items()}
+    return replace(recipe, **{name: replace(phase, stages=stages[name]) for name, phase in phases.items()})
 
 
 def encoded(recipe: Any, runs: Path) -> Path:
@@ -80,10 +117,10 @@ def encoded(recipe: Any, runs: Path) -> Path:
     return out
 
 
-def verdicts(recipe: Any, runs: Path, model: Any, how: Any = None) -> dict[str, Any]:
+def verdicts(recipe: Any, runs: Path, model: Any, how: Any = None, sizes: tuple[int, int] = (PROMPTS, EDITS)) -> dict[str, Any]:
     """Which prompts and edits of the development suite the model gets right, and how far it changes what an edit leaves alone.
 
-    how: (schedule, guidance, guidance of edits) of the sampler; None: `STEPS` guided steps.
+    how: (schedule, guidance, guidance of edits) of the sampler; None: `STEPS` guided steps. sizes: prompts and edits per kind.
     """
     from qi2.evaluation import score
     from qi2.evaluation.generate import Drawing, draw, encode_suite
@@ -92,7 +129,7 @@ def verdicts(recipe: Any, runs: Path, model: Any, how: Any = None) -> dict[str, 
     from qi2.models.condition import ConditionEncoder
     from qi2.models.vae import VAE
 
-    config = replace(recipe.evaluate, seed=SEED, prompts_per_kind=PROMPTS, edits_per_kind=EDITS)
+    config = replace(recipe.evaluate, seed=SEED, prompts_per_kind=sizes[0], edits_per_kind=sizes[1])
     vae, encoder = VAE.load(runs / "vae"), ConditionEncoder.load(runs / "standins" / "vlm")
     sampler = Contender("variant", runs, *(how or (recipe.sampler.schedule(STEPS), recipe.sampler.guidance, recipe.sampler.edit_guidance)))
 
@@ -150,6 +187,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as key=value")
     parser.add_argument("--runs", type=Path, help="folder of a finished run of scale tiny")
     parser.add_argument("--steps", type=int, default=0, help="look at the model after so many steps of each phase")
+    parser.add_argument("--share", type=float, default=1.0, help="of the recipe's steps, schedules included")
+    parser.add_argument("--looks", type=int, default=0, help="so many points of a curve in every phase")
     parser.add_argument("--checkpoints", type=Path, help="folder to go on from when the same command was stopped")
     parser.add_argument("--against", type=Path, help="output of another variant, for paired differences")
     given = parser.parse_args()
@@ -161,12 +200,13 @@ def main() -> None:
 
     torch.set_num_threads(1)
     recipe = load(Recipe, [settings.ROOT / "conf" / "scale" / "tiny.yaml"], [*VARIANTS[given.variant], *given.set])
+    recipe = shortened(recipe, given.share)
     runs = given.runs or settings.ROOT / settings.runs_folder("tiny")
-    model, seconds = train(recipe, runs, given.until, given.checkpoints, given.steps)
+    model, seconds, curve = train(recipe, runs, given.until, given.checkpoints, given.steps, given.looks)
     found = verdicts(recipe, runs, model)
     floor = json.loads((runs / "evaluate" / "metrics.json").read_text())["edit/vae_floor_mae"]
-    asked = {"variant": given.variant, "until": given.until, "steps": given.steps, "set": given.set}
-    result: dict[str, Any] = asked | {"seconds": seconds} | figures(found, floor)
+    asked = {"variant": given.variant, "until": given.until, "steps": given.steps, "share": given.share, "set": given.set}
+    result: dict[str, Any] = asked | {"seconds": seconds, "curve": curve} | figures(found, floor)
     if given.against:
         result["difference"] = differences(found, json.loads(given.against.read_text().splitlines()[-1])["verdicts"])
     print(json.dumps(result | {"verdicts": found}))
