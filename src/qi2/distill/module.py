@@ -61,6 +61,7 @@ class DistillModule(ManualModule):
         self.frozen = [teacher.requires_grad_(False)]  # in a list: no part of the module's state
         self.model, self.fake = (trained_copy(teacher, config.lora, rng.key(seed, f"distill/{name}")) for name in ("student", "fake"))
         self.data, self.config, self.sampler, self.seed = data, config, sampler, seed
+        self.eager = data.online
         self.schedule = sampler.few()
         settings = PlanSettings(config.sizes, [config.batch_size] * len(config.sizes), config.ti2i_share, [], config.kind_weights, mixed=False)
         self.mixture = Mixture(data, config.stage, settings, seed, "distill")

@@ -30,6 +30,7 @@ class MMDiTModule(StepModule):
     def __init__(self, model: MMDiT, data: EncodedSet, phase: PhaseConfig, name: str, seed: int, preview: Preview | None = None) -> None:
         super().__init__(sum(stage.steps for stage in phase.stages))
         self.model, self.data, self.phase, self.name, self.seed = model, data, phase, name, seed
+        self.eager = data.online
         self.previews = [preview] if preview else []  # in a list: no part of the module
         self.aligner = aligner(phase, model.config, data, seed)
         self.mixtures: list[Mixture] = []

@@ -44,6 +44,7 @@ class RLHFModule(ManualModule):
         self.frozen = [_twin(model).eval()]  # in a list: no part of the module's state
         self.start = network_hash(self.frozen[0], as_dict(model.config))
         self.data, self.pool, self.sampler, self.config, self.seed = data, pool, sampler, config, seed
+        self.eager = data.online
         settings = PlanSettings([config.size], [config.real_batch], config.ti2i_share)
         self.mixture = Mixture(data, config.stage, settings, seed, "rlhf/real")
         base = {name: config.rewards[name] for name in sampler.scorers}

@@ -22,9 +22,7 @@ class Average(nn.Module):
     @torch.no_grad()
     def update(self, network: nn.Module, first: bool) -> None:
         """Take one more step's weights in; the average starts at those after the first."""
-        weight = 1.0 if first else 1 - self.decay
-        for mean, now in zip(self.values, self._of(network), strict=True):
-            mean.lerp_(now.detach(), weight)
+        torch._foreach_lerp_(list(self.values), self._of(network), 1.0 if first else 1 - self.decay)
 
     @torch.no_grad()
     def give(self, network: nn.Module) -> None:

@@ -3,8 +3,8 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,21 +62,32 @@ class Speed:
 
 
 class Feed:
-    """A loader whose next batch is made while the current one is trained on, and whose delays are counted."""
+    """A loader whose next batch is made beside the step on the current one, and whose delays are counted.
 
-    def __init__(self, loader: Any, speed: Speed) -> None:
-        self.loader, self.speed = loader, speed
+    It is begun by `ahead`: Python runs one thread at a time, so that a batch is best made while the main thread is in a long call.
+    """
+
+    def __init__(self, loader: Any, speed: Speed, eager: bool) -> None:
+        self.loader, self.speed, self.eager = loader, speed, eager
+        self.begin: Callable[[], None] = lambda: None
+
+    def ahead(self) -> None:
+        """Begin the next batch, where that has not happened."""
+        self.begin()
 
     def __iter__(self) -> Iterator[Any]:
-        batches = iter(self.loader)
+        batches, made = iter(self.loader), list[Future[Any]]()
         with ThreadPoolExecutor(1, "feed") as thread:
-            ahead = thread.submit(next, batches, None)
+            self.begin = lambda: None if made else made.append(thread.submit(next, batches, None))
             while True:
+                self.begin()
                 with self.speed.waiting():
-                    batch = ahead.result()
+                    batch = made.pop().result()
                 if batch is None:
+                    self.begin = lambda: None
                     return
-                ahead = thread.submit(next, batches, None)
+                if self.eager:
+                    self.begin()
                 yield batch
 
 

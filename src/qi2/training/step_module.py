@@ -29,11 +29,13 @@ class StepModule(pl.LightningModule):
     """Base of all methods. Subclasses implement `batch`, `training_step(batch, _)` and `configure_optimizers`.
 
     shards: whether several processes may share a step; such a method implements `part`. prefetch: whether other processes make the
-    batches; worth it where they are decoded or drawn.
+    batches; worth it where they are decoded or drawn. eager: whether making a batch takes so long that it begins with the step before; others
+    are made while gradients are computed.
     """
 
     shards = False
     prefetch = False
+    eager = False
 
     def __init__(self, total_steps: int) -> None:
         super().__init__()
@@ -41,7 +43,7 @@ class StepModule(pl.LightningModule):
         self.ended = ""  # why the run ends with this step; a method sets it, on every process alike
         self.engine, self.share, self.tally = EngineConfig(), WHOLE, Tally()
         self.guards: list[Guard] = []
-        self.speed, self.current = Speed(), cast(Any, None)
+        self.speed, self.current, self.feed = Speed(), cast(Any, None), cast(Any, None)
         self.average: Average | None = None
         self.ema, self.prepared = 0.0, False
         self.plain: list[nn.Module] = []  # the network's structure before it was sharded, without weights; in a list: no part of the module
@@ -132,7 +134,15 @@ class StepModule(pl.LightningModule):
         workers = self.engine.workers if self.prefetch else 0
         context = "fork" if workers else None
         loader = DataLoader(_Batches(self), batch_size=None, num_workers=workers, multiprocessing_context=context, worker_init_fn=ignore_in_worker)
-        return Feed(loader, self.speed)
+        self.feed = Feed(loader, self.speed, self.eager)
+        return self.feed
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        self.feed.ahead()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Lightning's, which copies nested batches in Python, where there is a device to go to."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Whatever draws from the global generator draws the same after a resume."""
