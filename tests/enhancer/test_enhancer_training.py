@@ -24,12 +24,13 @@ from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.data.world.scene import Scene
 from qi2.enhancer import lm
+from qi2.enhancer.anchor import Anchor
 from qi2.enhancer.config import EnhancerModelConfig, LimitsConfig
 from qi2.enhancer.enhance import Enhancer
 from qi2.enhancer.painter import CachedPainter
 from qi2.enhancer.request import Request
 from qi2.enhancer.rewards import Judge
-from qi2.enhancer.template import answer
+from qi2.enhancer.template import END, answer, question
 from qi2.enhancer.train import EnhancerInputs, learned_rows, train_enhancer, train_enhancer_sft
 from qi2.enhancer.triplets import Triplet, read_triplets
 from qi2.enhancer.truth import consistency, shown
@@ -108,7 +109,8 @@ def test_rl_goes_on_from_its_newest_checkpoint_to_the_same_weights_and_figures(r
     path = tmp_path / "two.jsonl"
     path.write_text("".join(json.dumps({"short": "go", "reasoning": "r", "fine": fine}) + "\n" for fine in ("a red circle", "a blue star") * 50))
     sft = {**SMALL["sft"], "steps": 60}  # type: ignore[dict-item]
-    recipe = load(Recipe, [{"enhancer": {**SMALL, "sft": sft, "triplets": {"pool": 0, "examples": [str(path)]}}}])
+    rl = {**SMALL["rl"], "anchor": 0.5}  # type: ignore[dict-item]
+    recipe = load(Recipe, [{"enhancer": {**SMALL, "sft": sft, "rl": rl, "triplets": {"pool": 0, "examples": [str(path)]}}}])
     _sft(recipe, raw, tmp_path / "sft", tmp_path / "sft_checkpoints")
     _rl(recipe, raw, tmp_path / "sft", tmp_path / "whole", tmp_path / "checkpoints")
     assert _weights(tmp_path / "whole") != _weights(tmp_path / "sft")
@@ -117,6 +119,36 @@ def test_rl_goes_on_from_its_newest_checkpoint_to_the_same_weights_and_figures(r
     assert _weights(tmp_path / "resumed") == _weights(tmp_path / "whole")
     for name in ("metrics.json", "curves.csv"):
         assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_anchor_is_the_likelihood_of_the_answers(recipe: Recipe, raw: Path, tmp_path: Path) -> None:
+    _sft(recipe, raw, tmp_path / "sft", tmp_path / "checkpoints")
+    before, config = Enhancer.load(tmp_path / "sft"), recipe.enhancer
+    short = Triplet("a", "t2i", "one", "general", "red", "r", "a red circle")
+    asked, said = (
+        before.tokenizer(text)["input_ids"]
+        for text in (question(before.tokenizer, config.instructions, "t2i", "red"), answer("r", "a red circle", "red") + END)
+    )
+    with torch.no_grad():
+        logits = before.model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
+        found = Anchor(before.tokenizer, [short], config, 0)(before.model, 0)
+        many = Anchor(before.tokenizer, read_triplets(tmp_path / "sft" / "triplets.jsonl"), config, 0)
+        assert many(before.model, 3) == many(before.model, 3) != many(before.model, 4)
+    assert float(found) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, torch.tensor(said))), rel=1e-4)
+
+
+def test_rl_with_an_anchor_stays_nearer_to_the_triplets(recipe: Recipe, raw: Path, tmp_path: Path) -> None:
+    """Rewrites that earn nothing leave the anchor alone to move the weights."""
+    _sft(recipe, raw, tmp_path / "sft", tmp_path / "checkpoints")
+    held = read_triplets(tmp_path / "sft" / "triplets.jsonl")
+    losses = []
+    for name, weight in (("alone", 0.0), ("anchored", 1.0)):
+        rl = {**SMALL["rl"], "steps": 8, "anchor": weight}  # type: ignore[dict-item]
+        _rl(load(Recipe, [{"enhancer": {**SMALL, "rl": rl}}]), raw, tmp_path / "sft", tmp_path / name, None)
+        after = Enhancer.load(tmp_path / name)
+        with torch.no_grad():
+            losses.append(float(Anchor(after.tokenizer, held, recipe.enhancer, 1)(after.model, 0)))
+    assert losses[1] < losses[0]
 
 
 def test_without_steps_of_rl_the_sft_model_is_handed_on(recipe: Recipe, raw: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from qi2.training.interrupt import Interrupt
 CURVES = {
     "loss": "train/loss", "learning_rate": "train/lr", "grad_norm": "train/gradient_norm", "reward": "enhancer/reward", "kl": "enhancer/kl",
     "entropy": "enhancer/entropy", "completions/mean_length": "enhancer/tokens", "frac_reward_zero_std": "enhancer/equal_groups",
+    "anchor": "enhancer/anchor_loss",
     "mean_token_accuracy": "enhancer/token_accuracy",
 }  # fmt: skip
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from qi2.core.reporter import Reporter
+from qi2.enhancer.anchor import Anchor
 from qi2.enhancer.config import EnhancerConfig
 from qi2.enhancer.loop import Bridge, quiet, train
 from qi2.enhancer.rewards import Judge
@@ -17,8 +20,8 @@ from qi2.enhancer.triplets import Triplet
 
 
 def train_rl(
-    model: Any, tokenizer: Any, triplets: Sequence[Triplet], judge: Judge, config: EnhancerConfig, seed: int, reporter: Reporter, scratch: Path,
-    folder: Path | None, facts: Mapping[str, Any],
+    model: Any, tokenizer: Any, triplets: Sequence[Triplet], judge: Judge, anchor: Anchor, config: EnhancerConfig, seed: int, reporter: Reporter,
+    scratch: Path, folder: Path | None, facts: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Train ``model`` in place on the short prompts of the triplets; ``judge`` knows them by their number."""
     from datasets import Dataset
@@ -49,7 +52,19 @@ def train_rl(
         save_steps=rl.save_every,
         **shared(model, seed, max(1, rl.steps // POINTS)),
     )
-    trainer = GRPOTrainer(
+
+    class Anchored(GRPOTrainer):  # type: ignore[misc]
+        """With SFT's loss beside that of RL."""
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+            loss: Tensor = super().compute_loss(model, inputs, *args, **kwargs)
+            if not rl.anchor:
+                return loss
+            kept = anchor(model, self.state.global_step)
+            self._metrics["train"]["anchor"].append(float(kept.detach()))
+            return loss + rl.anchor * kept / self.current_gradient_accumulation_steps
+
+    trainer = Anchored(
         model,
         reward_funcs=[*judge.functions(weights)],
         args=settings,

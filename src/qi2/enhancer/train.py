@@ -18,6 +18,7 @@ from qi2.core.publish import file_sha256, publish
 from qi2.core.reporter import FileReporter, Reporter, Reporters
 from qi2.data.shards import Sidecar
 from qi2.enhancer import lm
+from qi2.enhancer.anchor import Anchor
 from qi2.enhancer.config import EnhancerRLConfig
 from qi2.enhancer.enhance import Enhancer
 from qi2.enhancer.llm import LLMDegrader
@@ -90,7 +91,8 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
         if rl.steps:
             judge = Judge(before, asked, painter, scorers, rl.images, cfg.seed, _pictures(Sidecar.load(inputs.raw), config.size))
             facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": [file_sha256(inputs.start / name) for name in (TRIPLETS, RESERVED)]}
-            train_rl(model, before.tokenizer, asked, judge, config, cfg.seed, reporters, Path(scratch), inputs.checkpoints, facts)
+            anchor = Anchor(before.tokenizer, triplets[HELD:] or triplets, config, cfg.seed)
+            train_rl(model, before.tokenizer, asked, judge, anchor, config, cfg.seed, reporters, Path(scratch), inputs.checkpoints, facts)
             drawn = {"speed/pictures_drawn": float(judge.painter.drawn), "speed/pictures_asked": float(judge.painter.asked)}
             reporter.metrics(drawn, rl.steps)  # since the last start of this process: no part of the result
         enhancer = Enhancer(lm.merged(model).eval(), before.tokenizer, dict(config.instructions), config.limits)
