@@ -42,14 +42,16 @@ def judge(recipe: Any, runs: Path, out: Path) -> dict[str, Any]:
     from qi2.core.reporter import NullReporter
     from qi2.evaluation.enhanced import EnhancerExam
     from qi2.evaluation.models import chain_contenders
+    from qi2.evaluation.painter import ModelPainter, Studio
     from qi2.evaluation.samples import Samples
+    from qi2.evaluation.store import opened
     from qi2.evaluation.wordings import RESULTS
-    from qi2.models.condition import ConditionEncoder
-    from qi2.models.vae import VAE
 
+    config, samples = recipe.evaluate, Samples(out, NullReporter(), 10, 0)
     drawer = next(entry for entry in chain_contenders(recipe, runs) if entry.name == recipe.enhancer.generator)
-    samples, encoder = Samples(out, NullReporter(), 10, 0), ConditionEncoder.load(runs / "standins" / "vlm")
-    EnhancerExam(recipe, out, drawer, VAE.load(runs / "vae"), encoder, samples).run()
+    with opened(None) as store:
+        studio = Studio(runs / "vae", runs / "standins" / "vlm", store, config.size, config.batch, config.workers)
+        EnhancerExam(recipe, out, ModelPainter(studio, drawer), samples).run()
     items = json.loads((out / RESULTS).read_text())["items"]
     return {task: {version: [row["right"][version] for row in rows] for version in VERSIONS} for task, rows in items.items()}
 
