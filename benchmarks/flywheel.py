@@ -37,7 +37,7 @@ class Bench:
 
         found = []
         for kind in kinds:
-            own, i = [], 0
+            own, i = list[Case](), 0
             while len(own) < n:
                 draw = numpy_rng(seed, f"benchmark/flywheel/{kind}/{split}", i)
                 scene, i = sample_scene(draw, kind, split), i + 1

@@ -68,7 +68,8 @@ class Shares:
     """Collects the engine's own figures, weighted by steps."""
 
     def __init__(self, folder: Path) -> None:
-        self.file, self.found = FileReporter(folder), dict[str, list[float]]()
+        self.file: Any = FileReporter(folder)
+        self.found: dict[str, list[float]] = {}
 
     def metrics(self, values: Any, step: int) -> None:
         self.file.metrics(values, step)

@@ -9,8 +9,9 @@ its paddings. Diffusers pads prompts to the longest. ``--scale`` picks widths, `
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class Theirs:
     """Diffusers' network, as its pipeline calls it: padded prompts with a mask, one pass per branch, cached from the second step on."""
 
     def __init__(self, ours: Ours, device: str, dtype: torch.dtype) -> None:
-        from diffusers import QwenImage21Transformer2DModel
+        from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21Transformer2DModel  # the package's own name is a stand-in to mypy
 
         config = ours.model.config
         settings = {name: value for name, value in config_to_diffusers(config).items() if not name.startswith("_")}
@@ -130,7 +131,7 @@ def seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - begin
 
 
-def in_turns(works: list[Callable[[], Any]], repeats: int, device: str) -> list[float]:
+def in_turns(works: Sequence[Callable[[], Any]], repeats: int, device: str) -> list[float]:
     """Each one's median, called in turns after a warm-up."""
     for work in works:
         work()
@@ -172,8 +173,8 @@ def main() -> None:
     with torch.no_grad():
         difference = float((ours.velocity(single) - theirs.velocity(single)).abs().max())
     optimizers = [torch.optim.AdamW(m.model.parameters(), lr=1e-6) for m in (ours, theirs)]
-    train = in_turns([lambda m=m, o=o: step(m, o, batch) for m, o in zip((ours, theirs), optimizers, strict=True)], args.repeats, args.device)
-    draw = in_turns([lambda m=m: m.sample(batch, args.steps) for m in (ours, theirs)], max(3, args.repeats // 5), args.device)
+    train = in_turns([partial(step, m, o, batch) for m, o in zip((ours, theirs), optimizers, strict=True)], args.repeats, args.device)
+    draw = in_turns([partial(m.sample, batch, args.steps) for m in (ours, theirs)], max(3, args.repeats // 5), args.device)
     work = flops(lambda: ours.velocity(batch).square().mean().backward())
     rate = matmul_rate(config, sum(len(p) for p in batch.prompts) + n * side * side, args.device, dtype)
     result = {

@@ -9,7 +9,9 @@ of what is called scarce that is withheld, with as many prompts of either kind; 
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,12 +34,22 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def prompts(n: int, wanted: Callable[[Scene], bool], known: set[str], seed: int) -> list[str]:
     """New training-split prompts that fulfil a condition, of scenes that are not known."""
-    draw, found = numpy_rng(seed, "scarcity"), []
+    draw, found = numpy_rng(seed, "scarcity"), list[str]()
     while len(found) < n:
         scene = sample_scene(draw, KINDS[len(found) % len(KINDS)])
         if wanted(scene) and scene.to_json() not in known:
             found.append(captions(scene, draw, 1)[0])
     return found
+
+
+def shows(combo: tuple[str, str], scene: Scene) -> bool:
+    """Whether any object has this colour and shape."""
+    return any(item.combo == combo for item in scene.objects)
+
+
+def lacks(combo: tuple[str, str], scene: Scene) -> bool:
+    """Whether none has."""
+    return not shows(combo, scene)
 
 
 def nearest(queries: np.ndarray, rows: np.ndarray, k: int = 8) -> np.ndarray:
@@ -62,7 +74,8 @@ def main() -> None:
     scenes, known = [Scene.from_json(text) for text in table["scene"]], set(table["scene"])
     texts = [list(own)[0] for own in table["captions"]]
     clip, hidden, lexical = Clip(model_source(given.run / "standins" / "clip")), Hidden(given.run / "standins" / "vlm"), Lexical.fit(texts)
-    shown = unit(clip.images([read_image(given.run / "raw", row) for row in table.to_dict("records")]))
+    records: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    shown = unit(clip.images([read_image(given.run / "raw", row) for row in records]))
     ways: dict[str, tuple[Embed, np.ndarray]] = {
         "clip_picture": (clip.texts, shown),
         "clip_text": (clip.texts, unit(clip.texts(texts))),
@@ -72,9 +85,9 @@ def main() -> None:
     for name, (embed, rows) in ways.items():
         figures = []
         for number, combo in enumerate(COMBOS):
-            has = np.array([any(item.combo == combo for item in scene.objects) for scene in scenes])
-            own = prompts(given.prompts, lambda scene, c=combo: any(i.combo == c for i in scene.objects), known, number)
-            others, usual = (prompts(given.prompts, lambda s, c=combo: all(i.combo != c for i in s.objects), known, number + shift) for shift in (10, 20))
+            has = np.array([shows(combo, scene) for scene in scenes])
+            own = prompts(given.prompts, partial(shows, combo), known, number)
+            others, usual = (prompts(given.prompts, partial(lacks, combo), known, number + shift) for shift in (10, 20))
             queries = [unit(embed(group)) for group in (own, others, usual)]
             if name == "words":  # its rarities are counted without what is left out
                 left = Lexical.fit([text for text, gone in zip(texts, has, strict=True) if not gone])

@@ -55,8 +55,8 @@ class Exam:
 
         def encoded(name: str, items: Any, references: list[Any], noises: int) -> Any:
             once = encode_suite(encoder, self.vae, [i.prompt for i in items], references, [], config.size)
-            again = {field: [x for x in getattr(once, field) for _ in range(noises)] for field in ("prompts", "references")}
-            return replace(once, **again, noise_seeds=[key(SEED, name, i) for i in range(noises * len(items))])
+            seeds = [key(SEED, name, i) for i in range(noises * len(items))]
+            return replace(once, prompts=_repeat(once.prompts, noises), references=_repeat(once.references, noises), noise_seeds=seeds)
 
         self.suites = {
             "t2i": encoded("t2i", self.prompts, [[] for _ in self.prompts], NOISES["t2i"]),
@@ -91,7 +91,7 @@ class Exam:
         from qi2.data.world.checker import check, read
 
         pictures = self.pictures(model, "layout", self.recipe.sampler.guidance)
-        right, different, among = [], [], []
+        right, different, among = list[float](), list[float](), list[float]()
         for i, item in enumerate(self.counts):
             own = pictures[i * LAYOUT_NOISES : (i + 1) * LAYOUT_NOISES]
             good = [bool(check(picture, item.scene)["all"]) for picture in own]
@@ -140,7 +140,7 @@ def align(recipe: Any, runs: Path) -> tuple[Any, dict[str, Any]]:
     module = build(recipe, RLHFInputs(runs / "encoded", runs / "sft", runs / "vae", vlm, None, runs / "raw", runs / "curated"), scorers)
     times, start, began = Times(), time.process_time(), time.monotonic()
     fit(module, "rlhf", times, engine=recipe.engine, ema=recipe.rlhf.average)
-    found = {"seconds": round(time.process_time() - start, 1), "wall": round(time.monotonic() - began, 1), "steps": module.steps_done}
+    found: dict[str, Any] = {"seconds": round(time.process_time() - start, 1), "wall": round(time.monotonic() - began, 1), "steps": module.steps_done}
     found |= {"parts": {name: round(value, 1) for name, value in times.seconds.items()}, "ended": module.ended}
     if module.stop is not None:
         found |= {"best_step": module.stop.give(module.model), "history": module.history}
