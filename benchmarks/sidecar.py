@@ -45,6 +45,7 @@ def scores(rows: int, seed: int = 0) -> pd.DataFrame:
     columns |= {"tokens_min": draw.integers(1, 60, rows).astype(float), "tokens_max": draw.integers(60, 200, rows).astype(float)}
     columns |= {"sharpness": draw.gamma(4, 4, rows), "aesthetic": draw.gamma(4, 8, rows), "jpeg_quality": draw.integers(40, 101, rows).astype(float)}
     columns |= {"blockiness": draw.beta(1, 12, rows), "pair_change": 0.5, "pair_outside": 0.0, "pair_similarity": 0.9, "region": None}
+    columns |= {"upright": np.nan}  # its classifier is off by default
     table = pd.DataFrame(columns)
     table["references"] = [[ids[row + 1]] if role[row] == "pair" and row + 1 < rows else [] for row in range(rows)]
     table["captions"] = [["a caption"]] * rows
