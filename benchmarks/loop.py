@@ -10,10 +10,10 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -64,20 +64,17 @@ def bare(module: Timed) -> tuple[float, float]:
     return (time.perf_counter() - start) / module.total_steps, (time.process_time() - cpu) / module.total_steps
 
 
-class Shares:
+class Shares(FileReporter):
     """Collects the engine's own figures, weighted by steps."""
 
     def __init__(self, folder: Path) -> None:
-        self.file: Any = FileReporter(folder)
+        super().__init__(folder)
         self.found: dict[str, list[float]] = {}
 
-    def metrics(self, values: Any, step: int) -> None:
-        self.file.metrics(values, step)
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        super().metrics(values, step)
         for name, value in values.items():
             self.found.setdefault(name, []).append(value)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
 
 
 def main() -> None:
