@@ -37,9 +37,11 @@ def train(recipe: Any, runs: Path, out: Path, start: Path | None) -> dict[str, f
     return {"sft_s": round(between - begun, 1), "rl_s": round(time.process_time() - between, 1)}
 
 
-def judge(recipe: Any, runs: Path, out: Path) -> dict[str, Any]:
-    """{task: {version: right or wrong of every prompt}}."""
+def judge(recipe: Any, runs: Path, out: Path, known: bool = False) -> dict[str, Any]:
+    """{task: {version: right or wrong of every prompt}}. known: of prompts that no triplet has, but whose combinations training knows."""
     from qi2.core.reporter import NullReporter
+    from qi2.enhancer.train import TRIPLETS
+    from qi2.enhancer.triplets import read_triplets
     from qi2.evaluation.enhanced import EnhancerExam
     from qi2.evaluation.models import chain_contenders
     from qi2.evaluation.painter import ModelPainter, Studio
@@ -47,12 +49,18 @@ def judge(recipe: Any, runs: Path, out: Path) -> dict[str, Any]:
     from qi2.evaluation.store import opened
     from qi2.evaluation.wordings import RESULTS
 
+    class KnownExam(EnhancerExam):
+        split = "train"
+
     config, samples = recipe.evaluate, Samples(out, NullReporter(), 10, 0)
     drawer = next(entry for entry in chain_contenders(recipe, runs) if entry.name == recipe.enhancer.generator)
     with opened(None) as store:
         studio = Studio(runs / "vae", runs / "standins" / "vlm", store, config.size, config.batch, config.workers)
-        EnhancerExam(recipe, out, ModelPainter(studio, drawer), samples).run()
+        (KnownExam if known else EnhancerExam)(recipe, out, ModelPainter(studio, drawer), samples).run()
     items = json.loads((out / RESULTS).read_text())["items"]
+    if known:
+        read = {triplet.fine for triplet in read_triplets(out / "enhancer_sft" / TRIPLETS)}
+        items = {task: [row for row in rows if row["prompts"]["full"] not in read] for task, rows in items.items()}
     return {task: {version: [row["right"][version] for row in rows] for version in VERSIONS} for task, rows in items.items()}
 
 
@@ -87,6 +95,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prompts", type=int, default=200, help="per kind; a third as many edits")
+    parser.add_argument("--known", action="store_true", help="ask for combinations that training knows, in prompts that it does not have")
     parser.add_argument("--start", type=Path, help="a trained enhancer_sft")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path)
@@ -105,7 +114,7 @@ def main() -> None:
     recipe = load(Recipe, scale_layers(Path("conf"), "tiny"), more)
     with tempfile.TemporaryDirectory() as scratch:
         seconds = train(recipe, given.runs, Path(scratch), given.start)
-        line = {"seed": given.seed, "set": given.set, **seconds, "right": judge(recipe, given.runs, Path(scratch))}
+        line = {"seed": given.seed, "set": given.set, **seconds, "right": judge(recipe, given.runs, Path(scratch), given.known)}
     (given.out or Path(f"enhancer-{given.seed}.json")).write_text(json.dumps(line))
     print(json.dumps({key: value for key, value in line.items() if key != "right"}))
 

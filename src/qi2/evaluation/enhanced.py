@@ -23,7 +23,7 @@ from qi2.evaluation.drawing import draw, jobs_of
 from qi2.evaluation.grids import Cell
 from qi2.evaluation.painter import ModelPainter
 from qi2.evaluation.samples import Samples
-from qi2.evaluation.suites.world import Prompt, edit_items, scene_items
+from qi2.evaluation.suites.world import SPLIT, Prompt, edit_items, scene_items
 from qi2.evaluation.wordings import AGAIN, FULL, LABELS, RESULTS, REWRITTEN, SFT, SHORT, shown_rows
 
 ENHANCER = "enhancer"  # its folder in a run
@@ -33,6 +33,8 @@ Verdicts = dict[str, list[dict[str, bool]]]
 
 class EnhancerExam:
     """Degraded held-out prompts and edits, rewritten by the enhancers of a run: after RL, and before it where that is there."""
+
+    split = SPLIT
 
     def __init__(self, cfg: Any, runs: Path, painter: ModelPainter, samples: Samples) -> None:
         self.config, self.size, self.painter, self.samples = cfg.evaluate, cfg.evaluate.size, painter, samples
@@ -45,8 +47,8 @@ class EnhancerExam:
     def asked(self, cfg: Any) -> dict[str, list[Triplet]]:
         """The degraded prompts by task; the noise of each is in ``seeds``."""
         n, seed = cfg.enhancer.evaluate_prompts, self.config.seed
-        t2i = [item for kind in self.config.kinds for item in scene_items(seed, kind, n, "enhancer")]
-        edits = [item for kind in self.config.edit_kinds for item in edit_items(seed, kind, n // 3, "enhancer")]
+        t2i = [item for kind in self.config.kinds for item in scene_items(seed, kind, n, "enhancer", self.split)]
+        edits = [item for kind in self.config.edit_kinds for item in edit_items(seed, kind, n // 3, "enhancer", self.split)]
         return {
             "t2i": self.degraded(cfg, "t2i", [(item, item.scene.to_json()) for item in t2i]),
             "ti2i": self.degraded(cfg, "ti2i", [(item, item.edit.to_json()) for item in edits]),

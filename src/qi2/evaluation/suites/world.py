@@ -97,12 +97,12 @@ def remade(facts: Mapping[str, Any], where: str) -> tuple[list[T2IItem], list[Ed
     return t2i, edits
 
 
-def scene_items(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:
+def scene_items(seed: int, kind: str, n: int, suite: str, split: str = SPLIT) -> list[T2IItem]:
     """Up to ``n`` different scenes of a kind, fewer where it has no further one; suites of other names hold others."""
     items: dict[Scene, T2IItem] = {}
     for index in range(n * ATTEMPTS):
         rng = numpy_rng(seed, f"evaluate/{suite}/{kind}", index)
-        scene = sample_scene(rng, kind, split=SPLIT)
+        scene = sample_scene(rng, kind, split=split)
         if scene not in items:
             noise = key(seed, f"evaluate/{suite}/noise/{kind}", index)
             items[scene] = T2IItem(f"{kind}-{len(items)}", kind, captions(scene, rng, 1)[0], noise, scene)
@@ -111,11 +111,11 @@ def scene_items(seed: int, kind: str, n: int, suite: str) -> list[T2IItem]:
     return list(items.values())
 
 
-def edit_items(seed: int, kind: str, n: int, suite: str = "edit") -> list[EditItem]:
+def edit_items(seed: int, kind: str, n: int, suite: str = "edit", split: str = SPLIT) -> list[EditItem]:
     """``n`` edits of a kind; suites of other names hold others."""
     items = []
     for index in range(n):
-        edit = sample_edit(numpy_rng(seed, f"evaluate/{suite}/{kind}", index), kind, SPLIT)
+        edit = sample_edit(numpy_rng(seed, f"evaluate/{suite}/{kind}", index), kind, split)
         items.append(EditItem(f"{kind}-{index}", kind, edit.instruction, key(seed, f"evaluate/{suite}/noise/{kind}", index), edit))
     return items
 
