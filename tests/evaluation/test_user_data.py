@@ -17,7 +17,7 @@ from qi2.data.world.captions import captions
 from qi2.data.world.render import render
 from qi2.data.world.sample import sample_scene
 from qi2.enhancer.request import Rewrite
-from qi2.evaluation.bootstrap import Bootstrap
+from qi2.evaluation.bootstrap import Bootstrap, Figure
 from qi2.evaluation.enhanced_user import rules
 from qi2.evaluation.evaluate import evaluate, evaluate_models
 from qi2.evaluation.report import build_report
@@ -57,8 +57,13 @@ def run(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_own_images_get_clip_figures_between_anchors_and_no_accuracy(recipe: Recipe, run: Path, tmp_path: Path) -> None:
-    figures = evaluate(recipe, run, run / "evaluate", NullReporter())
+@pytest.fixture(scope="module")
+def figures(recipe: Recipe, run: Path) -> dict[str, Figure]:
+    """Of the run, which then holds its evaluation."""
+    return evaluate(recipe, run, run / "evaluate", NullReporter())
+
+
+def test_own_images_get_clip_figures_between_anchors_and_no_accuracy(recipe: Recipe, run: Path, figures: dict[str, Figure], tmp_path: Path) -> None:
     assert {"t2i/clip/sft", "t2i/clip/distill", "t2i/clip_images", "t2i/clip_mismatched", "rl/clip_gain", "vae/psnr_photo"} <= set(figures)
     assert not [name for name in figures if "accuracy" in name or "edit" in name or name == "vae/ceiling"]
     build_report(recipe, run, tmp_path / "report")
@@ -68,6 +73,7 @@ def test_own_images_get_clip_figures_between_anchors_and_no_accuracy(recipe: Rec
     assert "Alignment reward, what was asked" in text and "Gain of rewriting, CLIP" in text
 
 
+@pytest.mark.usefixtures("figures")
 def test_the_enhancer_is_judged_on_own_captions_by_clip_and_by_the_runs_reward(run: Path) -> None:
     figures = json.loads((run / "evaluate" / "results.json").read_text())["figures"]
     kept = json.loads((run / "evaluate" / "enhanced.json").read_text())["items"]["t2i"]
@@ -94,6 +100,7 @@ def test_rules_read_what_the_enhancer_wrote_before_it_falls_back() -> None:
     assert set(rules(rewrites[3:], Bootstrap(0))) == {"usable"}
 
 
+@pytest.mark.usefixtures("figures")
 def test_unreadable_and_uncaptioned_held_out_images_are_left_out(recipe: Recipe, run: Path) -> None:
     results = json.loads((run / "evaluate" / "results.json").read_text())
     assert 3 <= results["suite"]["t2i_n"] <= 10
