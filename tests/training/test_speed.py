@@ -42,7 +42,8 @@ def test_the_next_batch_is_begun_when_it_is_said(eager: bool) -> None:
     feed, seen = Feed(loader, Speed(), eager), []
     for batch in feed:
         seen.append(batch)
-        assert loader.asked[batch + 1].wait(0.05) == (eager and batch < 2)
+        early = eager and batch < 2
+        assert loader.asked[batch + 1].wait(10 if early else 0.05) == early
         feed.ahead()
         feed.ahead()  # of a second backward pass
         assert batch == 2 or loader.asked[batch + 1].wait(10)
