@@ -131,7 +131,10 @@ def test_a_torn_approximate_part_is_made_again(tmp_path: Path) -> None:
     found = index.search(points[:20], 5)[0]
     part = next((tmp_path / "i").glob("ann-*.faiss"))
     part.write_bytes(part.read_bytes()[:100])
-    assert VectorIndex.open(tmp_path / "i", WIDTH, 1000).search(points[:20], 5)[0] == found
+    again = VectorIndex.open(tmp_path / "i", WIDTH, 1000)
+    assert again.search(points[:20], 5)[0] == found
+    again.add(["new"], np.ones((1, WIDTH)))
+    assert next((tmp_path / "i").glob("ann-*.faiss")).stat().st_size > 100, "it is stored anew with the next change"
 
 
 def test_a_writer_that_missed_anothers_work_is_refused(tmp_path: Path) -> None:
@@ -183,9 +186,21 @@ def test_a_reader_beside_a_writer_always_sees_a_whole_state(tmp_path: Path) -> N
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert writer.stdout is not None
     writer.stdout.readline()
-    seen, until = [0], time.monotonic() + 20
-    while seen[-1] < 400 and time.monotonic() < until:
-        seen.append(len(VectorIndex.open(tmp_path / "i", 32, 10**6)))
+    seen, until = [0], time.monotonic() + 120
+    while seen[-1] < 1500 and time.monotonic() < until:
+        seen.append(len(VectorIndex.open(tmp_path / "i", 32, 600)))
+    assert writer.poll() is None, "reading stopped the writer"
     writer.kill()
     writer.wait()
-    assert seen == sorted(seen) and all(size % 50 == 0 for size in seen) and seen[-1] >= 400
+    assert seen == sorted(seen) and all(size % 50 == 0 for size in seen) and seen[-1] >= 1500
+
+
+def test_opening_writes_nothing_and_needs_no_right_to_write(tmp_path: Path) -> None:
+    index, points = VectorIndex.open(tmp_path / "i", WIDTH, 1000), _points(2000)
+    index.add(_names(0, 2000), points)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "i").iterdir()}
+    for path in [*(tmp_path / "i").iterdir(), tmp_path / "i"]:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    found = VectorIndex.open(tmp_path / "i", WIDTH, 1000).search(points[:20], 5)[0]
+    assert found == index.search(points[:20], 5)[0] and before == {path.name: path.read_bytes() for path in (tmp_path / "i").iterdir()}
+    (tmp_path / "i").chmod(0o700)

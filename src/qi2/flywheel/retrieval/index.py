@@ -1,17 +1,18 @@
 """A vector index by cosine: exact below 100,000 vectors, above it exact among candidates that faiss names; incremental and durable (report section 2.4).
 
 What ``add`` and ``remove`` did is on the disk when they return, and a kill at any moment leaves the last such state (`segments`). The approximate part
-can always be made again from the vectors; it is stored now and then, so that opening only adds what came after.
+can always be made again from the vectors; it is stored now and then, so that opening only adds what came after. Opening writes nothing.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from qi2.core.errors import QI2Error
 from qi2.flywheel.retrieval.approximate import PER_LIST, PROBES, Approximate, lists_for, load_faiss
-from qi2.flywheel.retrieval.segments import Segments
+from qi2.flywheel.retrieval.segments import Segments, Stale
 
 EXACT = 100_000  # vectors from which on the search is approximate
 CANDIDATES = 400  # compared exactly per query, and at least 4 for every neighbour wanted
@@ -60,16 +61,14 @@ class VectorIndex:
         if there and not replace:
             raise QI2Error(f"id {there[0]!r} is in {self.segments.folder} already; remove it first, or add with replace=True")
         if ids:
-            self.segments.change(ids, unit, self._positions(there))
-            self._refresh()
+            self._change(ids, unit, self._positions(there))
 
     def remove(self, ids: Sequence[str]) -> None:
         """Forget ids for good, all or none; raises QI2Error for one that is not there."""
         if missing := [name for name in ids if name not in self._place]:
             raise QI2Error(f"id {missing[0]!r} is not in {self.segments.folder}, so it cannot be removed")
         if len(ids):
-            self.segments.change([], np.zeros((0, self.width), np.float32), self._positions(ids))
-            self._refresh()
+            self._change([], np.zeros((0, self.width), np.float32), self._positions(ids))
 
     def search(self, queries: np.ndarray, k: int, probes: int = PROBES, candidates: int = CANDIDATES) -> tuple[list[list[str]], np.ndarray]:
         """The ids of the ``k`` nearest of each query (n, width), best first, and their cosines (n, k); fewer where there are fewer.
@@ -117,30 +116,35 @@ class VectorIndex:
             left, probes, count = np.array(again, int), probes * 4, count * 4
         return positions, cosines
 
+    def _change(self, ids: list[str], vectors: np.ndarray, gone: np.ndarray) -> None:
+        """Change the folder; then, unless another process has changed it since, leave out what is gone and store the approximate index where that pays."""
+        self.segments.change(ids, vectors, gone)
+        with suppress(Stale):
+            if (~self.segments.alive).mean() > GONE:
+                self.segments.rewrite()
+                self._ann = None
+        self._refresh()
+        rows, stored = len(self.segments), self.segments.state.ann_rows
+        with suppress(Stale):
+            if self._ann is not None and (stored > rows or rows - stored > TAIL * rows):
+                self.segments.attach(rows, self._ann.save)
+
     def _refresh(self) -> None:
         """Bring what is in memory, and the approximate index, up to the segments."""
-        if len(self.segments) and (~self.segments.alive).mean() > GONE:
-            self.segments.rewrite()
-            self._ann = None
         self._alive = np.flatnonzero(self.segments.alive)
         self._place = {self.segments.ids[int(place)]: int(place) for place in self._alive}
         self._matrix = None
         if len(self) < self.exact:
             self._ann = None
             return
-        self._catch_up()
-
-    def _catch_up(self) -> None:
-        rows, stored = len(self.segments), self.segments.ann()
-        if self._ann is None and stored is not None:
-            self._ann = Approximate.load(stored)
+        rows = len(self.segments)
+        if self._ann is None:
+            self._ann = self.segments.ann(Approximate.load)
         if self._ann is None or lists_for(rows) > 2 * self._ann.lists or len(self._ann) > rows:
             at = np.linspace(0, len(self._alive) - 1, min(len(self._alive), PER_LIST * lists_for(rows))).astype(int)
             self._ann = Approximate.train(self.segments.take(self._alive[at]), lists_for(rows))
         if (lack := rows - len(self._ann)) > 0:
             self._ann.add(self.segments.blocks(len(self._ann)), lack, quiet=lack < self.exact // 10)
-        if self.segments.state.ann_rows > rows or rows - self.segments.state.ann_rows > TAIL * rows:
-            self.segments.attach(rows, self._ann.save)
 
     def _all(self) -> np.ndarray:
         if self._matrix is None:

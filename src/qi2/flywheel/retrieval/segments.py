@@ -2,6 +2,7 @@
 
 ``manifest.json`` names every file with its sha256. A segment is ``segment-N.npy`` (rows, width) float32 with ``segment-N.json``, its ids; ``removed-N.npy``
 are the positions, counted over all segments, of rows that are gone. A file that no manifest names was left by a killed writer; the next one removes it.
+Writers hold ``.lock`` alone, readers share it while they open files: what they have opened stays readable after a writer has removed it.
 """
 
 import fcntl
@@ -11,16 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from qi2.core.errors import QI2Error
 from qi2.core.publish import file_sha256, write_file
 
+T = TypeVar("T")
 MANIFEST, LOCK = "manifest.json", ".lock"
-TRIES = 5  # readings of a folder that a writer changes meanwhile
 LARGEST = 1 << 17  # rows of a segment that is not merged with the next any more
+
+
+class Stale(QI2Error):
+    """Another process has changed a folder since it was opened."""
 
 
 @dataclass
@@ -45,17 +50,15 @@ class Segments:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ids: list[str] = []
         self.parts: list[np.ndarray] = []
-        for _ in range(TRIES):
+        with _locked(self.folder, fcntl.LOCK_SH):
             self.state = _read_state(self.folder, width)
             if self.state.width != width:
                 raise QI2Error(f"{self.folder} holds vectors of width {self.state.width}, not {width}; embed with the same model, or choose another folder")
-            torn = self._torn()
-            if not torn:
-                self._load()
-                return
-            if _read_state(self.folder, width).generation == self.state.generation:  # else a writer has replaced it meanwhile
-                break
-        raise QI2Error(f"{torn} is missing or torn: its hash is not that of {MANIFEST}; restore it from a copy, or remove {self.folder} and index again")
+            if torn := self._torn():
+                raise QI2Error(
+                    f"{torn} is missing or torn: its hash is not that of {MANIFEST}; restore it from a copy, or remove {self.folder} and index again"
+                )
+            self._load()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,7 +95,6 @@ class Segments:
                 self._append(state, list(ids), vectors)
             if len(gone):
                 self._mark(state, gone)
-        self._load()
 
     def rewrite(self) -> None:
         """Leave out what is gone: positions change."""
@@ -102,7 +104,6 @@ class Segments:
             for begin in range(0, len(keep), LARGEST):
                 rows = keep[begin : begin + LARGEST]
                 self._store(state, [self.ids[i] for i in rows], self.take(rows))
-        self._load()
 
     def attach(self, rows: int, write: Callable[[Path], None]) -> None:
         """Keep an approximate index of the first ``rows`` rows in a file that ``write`` writes."""
@@ -112,10 +113,14 @@ class Segments:
             write(self.folder / state.ann)
             self._seal(state, state.ann)
 
-    def ann(self) -> Path | None:
-        """The approximate index's file; None where there is none or it is damaged, since it can be made again."""
-        path = self.folder / self.state.ann
-        return path if self.state.ann and path.is_file() and file_sha256(path) == self.state.files[self.state.ann] else None
+    def ann(self, read: Callable[[Path], T]) -> T | None:
+        """The approximate index, read from its file by ``read``; None where there is none, or it is damaged or replaced, since it can be made again."""
+        with _locked(self.folder, fcntl.LOCK_SH):
+            path = self.folder / self.state.ann
+            if self.state.ann and path.is_file() and file_sha256(path) == self.state.files[self.state.ann]:
+                return read(path)
+        self.state.ann_rows = 0
+        return None
 
     def _torn(self) -> Path | None:
         """The first file that is not what its hash says; the approximate index is looked at where it is asked for."""
@@ -182,16 +187,16 @@ class Segments:
     @contextmanager
     def _writing(self) -> Iterator[State]:
         """A copy of the state that becomes the folder's when the block ends; one writer at a time, and none that has not seen the last one's work."""
-        with open(self.folder / LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(self.folder, fcntl.LOCK_EX):
             if _read_state(self.folder, self.state.width).generation != self.state.generation:
-                raise QI2Error(f"{self.folder} was changed by another process since it was opened; open it again and repeat the change")
+                raise Stale(f"{self.folder} was changed by another process since it was opened; open it again and repeat the change")
             self._sweep()
             state = _parsed(asdict(self.state))
             state.generation += 1
             yield state
             write_file(self.folder / MANIFEST, json.dumps(asdict(state)).encode())
             self.state = state
+            self._load()
             self._sweep()
 
     def _sweep(self) -> None:
@@ -200,6 +205,16 @@ class Segments:
         for path in self.folder.iterdir():
             if path.name not in kept and path.is_file():
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Hold the folder's lock, shared or alone; a folder that can only be read can be shared."""
+    if not (folder / LOCK).exists():
+        (folder / LOCK).touch()
+    with open(folder / LOCK, "rb" if how == fcntl.LOCK_SH else "ab") as lock:
+        fcntl.flock(lock, how)
+        yield
 
 
 def _read_state(folder: Path, width: int) -> State:
