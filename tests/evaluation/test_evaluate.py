@@ -171,6 +171,22 @@ def test_champion_and_challenger_are_judged_on_the_chain_s_suites(run: Path, eva
     assert night["models"]["challenger"]["shift"] == Recipe().sampler.few_shift
 
 
+def test_models_draw_in_the_type_and_on_the_device_that_the_recipe_names(run: Path, tmp_path: Path) -> None:
+    def drawn(name: str, **settings: object) -> Image.Image:
+        recipe = replace(Recipe(), evaluate=replace(EVALUATE, **settings))
+        evaluate_models(recipe, {"sft": run / "sft"}, run / "vae", run / "standins", tmp_path / name, NullReporter())
+        return Image.open(next(iter(sorted((tmp_path / name / "samples" / "sft").glob("t2i-*"))))).convert("RGB")
+
+    difference = np.abs(np.asarray(drawn("full"), int) - np.asarray(drawn("half", dtype="bfloat16"), int))
+    assert 0 < difference.mean() < 8
+    with pytest.raises(QI2Error, match="unknown dtype 'int8'"):
+        drawn("wrong", dtype="int8")
+    with pytest.raises(QI2Error, match="unknown device 'gpu'"):
+        drawn("nowhere", device="gpu")
+    with pytest.raises(QI2Error, match="evaluate.workers=2 processes draw on a CPU only"):
+        drawn("forked", device="meta", workers=2)
+
+
 def test_evaluation_without_a_trained_model_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(QI2Error, match="run stage pretrain"):
         evaluate(Recipe(), tmp_path, tmp_path / "evaluate", NullReporter())

@@ -13,3 +13,8 @@ def is_main() -> bool:
     if rank is not None:
         return int(rank) == 0
     return all(int(os.environ.get(name, "0")) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def local_rank() -> int:
+    """Which process of its machine this one is: by torchrun and Lightning's launcher (LOCAL_RANK), or Slurm (SLURM_LOCALID); 0 for one alone."""
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))

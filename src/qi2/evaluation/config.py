@@ -28,6 +28,8 @@ class EvaluateConfig:
     chain_steps: int = 40
     batch: int = 64
     workers: int = 0  # processes that draw on a CPU, each with one thread; 0: this one
+    device: str = "cpu"  # where everything is drawn: cpu or cuda
+    dtype: str = ""  # in which image models draw, e.g. bfloat16; as their files by default
     resamples: int = 1000
     shown: int = 10  # prompts and edits that appear in grids and in the report
     tracked: int = 6  # of these, how many go to the tracker as single pictures of every model

@@ -61,12 +61,12 @@ def _publish(
         for entry in entries:
             exam.sit(entry)
             if entry.name in FINAL:
-                suites.sit(ModelPainter(exam.studio, entry))
+                suites.sit(ModelPainter(exam.studio, entry, cfg.evaluate.dtype))
         suites.show()
         figures = exam.figures() | exam.reconstructions() | suites.figures()
         drawer = next((entry for entry in entries if entry.name == cfg.enhancer.generator), None)
         if enhanced is not None and drawer is not None and cfg.enhancer.evaluate_prompts:
-            painter = ModelPainter(exam.studio, drawer)
+            painter = ModelPainter(exam.studio, drawer, cfg.evaluate.dtype)
             if isinstance(exam, UserExam):
                 figures |= UserEnhancerExam(cfg, enhanced, painter, exam, samples).run()
             else:

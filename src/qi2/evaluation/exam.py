@@ -39,7 +39,7 @@ class Exam:
 
     def __init__(self, cfg: Any, folders: Folders, samples: Samples, store: Store) -> None:
         self.cfg, self.config, self.folders, self.samples, self.store = cfg, cfg.evaluate, folders, samples, store
-        self.studio = Studio(folders.vae, folders.standins / "vlm", store, self.config.size, self.config.batch, self.config.workers)
+        self.studio = Studio(folders.vae, folders.standins / "vlm", store, self.config.size, self.config.batch, self.config.workers, self.config.device)
         self.boot = Bootstrap(self.config.seed, self.config.resamples)
         self.prompts: Sequence[Any]
         self.prompts, self.edits = self.suites()
@@ -59,7 +59,7 @@ class Exam:
 
     def sit(self, entry: Contender) -> None:
         """Draw and judge the suites with one contender."""
-        painter = ModelPainter(self.studio, entry)
+        painter = ModelPainter(self.studio, entry, self.config.dtype)
         pictures, seconds = self._draw(painter, "t2i", self.prompts, [[] for _ in self.prompts])
         self.models[entry.name] = _facts(entry, len(pictures), seconds)
         self.t2i[entry.name] = self.judge(pictures)
@@ -95,7 +95,7 @@ class Exam:
     def linear_start(self) -> VAE | None:
         """What the VAE was before training, where that is a linear codec to compare with."""
         start = self.folders.vae / "start"
-        return VAE.load(start) if self.studio.vae.cfg.linear_skip and start.exists() else None
+        return VAE.load(start).to(self.studio.vae.latent_mean.device) if self.studio.vae.cfg.linear_skip and start.exists() else None
 
     def write(self, folder: Path, figures: Mapping[str, Figure], suites: SuiteExam) -> None:
         """results.json (everything), metrics.json (flat values) and the grids."""

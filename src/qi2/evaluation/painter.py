@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import qi2.models
+from qi2.core.errors import QI2Error
 from qi2.core.pretrained import model_source, processor_source
 from qi2.evaluation import generate
 from qi2.evaluation.drawing import Job, chunks
@@ -36,6 +37,8 @@ class Studio:
     """
 
     def __init__(self, vae: Path, encoder: Path, store: Store, size: int, batch: int, workers: int = 0, device: str = "cpu") -> None:
+        if workers and device_of(device).type != "cpu":
+            raise QI2Error(f"evaluate.workers={workers} processes draw on a CPU only; set it to 0 with evaluate.device={device}")
         self.folders, self.store, self.size, self.batch, self.workers, self.device = (vae, encoder), store, size, batch, workers, device
         self._read: dict[str, EncodedSuite] = {}
 

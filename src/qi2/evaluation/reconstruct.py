@@ -30,8 +30,8 @@ REAL = ("photo", "user")  # sources of the raw data that are not drawn
 @torch.no_grad()
 def reconstruct(vae: VAE, images: Sequence[Image.Image], batch: int) -> list[Image.Image]:
     """Images of one size through encoder and decoder, back to 8 bits; what an RGBA decoder leaves transparent is white."""
-    starts = range(0, len(images), batch)
-    return [picture for i in starts for picture in to_images(over_white(vae.decode(vae.encode(to_tensor(images[i : i + batch])))))]
+    parts = (to_tensor(images[i : i + batch]).to(vae.latent_mean.device) for i in range(0, len(images), batch))
+    return [picture for part in parts for picture in to_images(over_white(vae.decode(vae.encode(part))))]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 
 from qi2.config import load
 from qi2.core.errors import QI2Error
+from qi2.core.ranks import local_rank
 
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -19,13 +20,15 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def device_of(name: str) -> torch.device:
-    """``cpu``, ``cuda`` or ``cuda:N``; QI2Error for one that is not here."""
+    """``cpu``, ``cuda:N``, or ``cuda``: in a distributed run the GPU of this process; QI2Error for one that is not here."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise QI2Error(f"unknown device {name!r}; choose cpu or cuda") from error
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
         raise QI2Error(f"no device {name} here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; choose cpu, or install a CUDA build")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
     return device
 
 

@@ -13,6 +13,7 @@ from qi2.evaluation.models import Contender, contenders
 from qi2.evaluation.run_folder import read_json
 from qi2.models.condition import ConditionEncoder
 from qi2.models.mmdit import MMDiT
+from qi2.models.storage import device_of, dtype_of
 from qi2.models.vae import VAE
 
 
@@ -45,8 +46,10 @@ class ModelPainter:
         place = Path(folder) if folder else Path(runs) / name
         (contender,) = contenders(cfg, {name: place}, cfg.evaluate.chain_steps)
         weights = read_json(place / MANIFEST, {}).get("files", {}).get("model.safetensors") or file_sha256(place / "model.safetensors")
-        encoder, vae = ConditionEncoder.load(Path(runs) / "standins" / "vlm"), VAE.load(Path(runs) / "vae")
-        return ModelPainter(name, weights, MMDiT.load(place), contender, encoder, vae, cfg.evaluate.size, cfg.evaluate.batch, cfg.evaluate.workers)
+        config, device = cfg.evaluate, device_of(cfg.evaluate.device)
+        encoder, vae = ConditionEncoder.load(Path(runs) / "standins" / "vlm", config.device), VAE.load(Path(runs) / "vae").to(device)
+        model = MMDiT.load(place).to(device, dtype_of(config.dtype) if config.dtype else None)
+        return ModelPainter(name, weights, model, contender, encoder, vae, config.size, config.batch, config.workers)
 
     def __call__(self, prompts: Sequence[str], references: Sequence[Sequence[Image.Image]], seeds: Sequence[int]) -> list[Image.Image]:
         """Deterministic: a picture depends on the model, the prompt, its references and its seed."""
