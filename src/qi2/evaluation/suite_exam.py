@@ -55,7 +55,7 @@ class SuiteExam:
 
     def __init__(self, config: EvaluateConfig, suites: Sequence[Suite], store: Store, samples: Samples) -> None:
         self.config, self.suites, self.store, self.samples = config, suites, store, samples
-        self.scorers: list[Scorer] = [open_scorer(suite, config.scorers.get(suite.config.scorer, "")) for suite in suites]
+        self.scorers: list[Scorer] = [open_scorer(suite, config.scorers.get(suite.config.scorer, ""), config.device) for suite in suites]
         self.results: list[Result] = []
 
     def sit(self, painter: Painter) -> None:
