@@ -54,3 +54,12 @@ def test_names_and_weights_stay_so_that_saved_folders_load(visual: Any, tmp_path
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert speed_up(visual) is visual
+
+
+def test_the_tower_goes_to_the_images(small_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a frozen teacher it is no part of what Lightning moves; without a GPU, that it is asked to go is all that can be seen."""
+    encoder, places = ConditionEncoder.load(small_world.vlm), list[torch.device]()
+    visual = encoder.model.model.visual
+    monkeypatch.setattr(visual, "to", lambda place: [visual, places.append(place)][0], raising=False)
+    encoder.vision_features(torch.zeros(1, 3, 64, 64))
+    assert places == [torch.device("cpu")]

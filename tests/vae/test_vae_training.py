@@ -23,16 +23,18 @@ from qi2.data.world.scene import TINY_KINDS
 from qi2.models.pixels import to_tensor
 from qi2.models.vae import VAE
 from qi2.models.vae_config import VAEArchitecture
+from qi2.recipe import Recipe, scale_layers
 from qi2.training.config import EngineConfig
 from qi2.training.fit import fit
-from qi2.vae.config import AlignmentConfig, ImageBatch, VAEConfig
+from qi2.vae.config import AlignmentConfig, ImageBatch, PerceptualConfig, VAEConfig
 from qi2.vae.data import TrainingImages, recolor, square
 from qi2.vae.evaluate import evaluate_vae
 from qi2.vae.module import VAEModule, alignment_schedule
 from qi2.vae.pca import patch_statistics, principal_components, start_from_pca
-from qi2.vae.train import start, train_vae
+from qi2.vae.train import perceptual_features, start, train_vae
 from tests.stopping import Stopping
 
+ROOT = Path(__file__).parents[2]
 MODEL = {"patch": 16, "multipliers": [1], "kernel": 1, "encoder_base": 16, "decoder_base": 32, "encoder_blocks": [1], "decoder_blocks": [1]}
 BATCHES = [ImageBatch("scene", 64, 8, 0.5), ImageBatch("scene", 32, 8, 0.25), ImageBatch("photo", 64, 4, 0.25)]
 
@@ -171,6 +173,34 @@ def test_training_aligns_and_then_freezes_the_encoder(images: TrainingImages) ->
     assert any(name.startswith("encoder.") for name in changed)
     assert not any(name.startswith(("encoder.", "linear_")) for name in changed_late)
     assert any(name.startswith("decoder.") for name in changed_late)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "tiny", "small", "report"])
+def test_every_scale_names_a_network_to_compare_images_by(scale: str) -> None:
+    recipe = load(Recipe, scale_layers(ROOT / "conf", scale))
+    assert perceptual_features(recipe.vae.perceptual, tower) is tower
+
+
+class Compared(torch.nn.Module):
+    """Stands for a vision model of transformers: its hidden states are on the device of its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, pixel_values: torch.Tensor, **_: Any) -> Any:
+        assert pixel_values.device == self.weight.device
+        return SimpleNamespace(hidden_states=[torch.ones(len(pixel_values), 5, 3, device=self.weight.device)])
+
+
+def test_a_vision_model_goes_to_the_images_that_it_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda _: Compared())
+    features = perceptual_features(PerceptualConfig("vision", "somewhere"), None)
+    assert features is not None
+    assert features(torch.zeros(2, 3, 32, 32, device="meta"))[0].device.type == "meta"
+    assert features(torch.zeros(2, 3, 32, 32, device="meta"))[0].shape == (2, 3, 2, 2)
 
 
 def folder_of(images: TrainingImages) -> Path:

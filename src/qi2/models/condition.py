@@ -133,11 +133,14 @@ class ConditionEncoder:
         return EncodedPrompt(text.clone(), layout)
 
     def vision_features(self, images: Tensor) -> Tensor:
-        """Patch features (B, C, H/16, W/16) of images (B, 3, H, W) in [-1, 1], H and W multiples of 32; before the merger. Differentiable in the images."""
+        """Patch features (B, C, H/16, W/16) of images (B, 3, H, W) in [-1, 1], H and W multiples of 32; before the merger. Differentiable in the images.
+
+        They are computed where the images are: the tower goes there.
+        """
         batch, _, height, width = images.shape
         rows, columns = height // SLOT, width // SLOT
         pixels = to_patches(images.to(self.model.dtype), PATCH, SLOT // PATCH, FRAMES)
-        hidden = self.model.model.visual(pixels, grids(images, PATCH)).last_hidden_state.float()
+        hidden = self.model.model.visual.to(images.device)(pixels, grids(images, PATCH)).last_hidden_state.float()
         return hidden.view(batch, rows, columns, 2, 2, -1).permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height // PATCH, width // PATCH)
 
     @torch.no_grad()

@@ -26,11 +26,11 @@ class PerceptualConfig:
     The report (3.1) names a perceptual loss and no network; kind, weight and layers are ours.
     """
 
-    kind: str = "vision"
+    kind: str = "teacher"
     path: str = ""
     layers: list[int] = field(default_factory=lambda: [-1])
     """``vision`` only: indices into the model's hidden states."""
-    weight: float = 0.5
+    weight: float = 0.05
 
 
 @dataclass

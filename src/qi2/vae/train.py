@@ -98,7 +98,7 @@ def perceptual_features(config: PerceptualConfig, teacher: Features | None) -> F
     model = AutoModel.from_pretrained(config.path).eval().requires_grad_(False)
 
     def features(images: Tensor) -> list[Tensor]:
-        states = model(pixel_values=images, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
+        states = model.to(images.device)(pixel_values=images, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
         side = int((states[0].shape[1] - 1) ** 0.5)
         return [states[i][:, 1:].transpose(1, 2).unflatten(2, (side, side)) for i in config.layers]
 
