@@ -15,6 +15,11 @@ def is_main() -> bool:
     return all(int(os.environ.get(name, "0")) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
+def started() -> int:
+    """How many processes a launcher has started in all, by torchrun or Lightning (WORLD_SIZE) or srun (SLURM_STEP_NUM_TASKS); 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1")))
+
+
 def local_rank() -> int:
     """Which process of its machine this one is: by torchrun and Lightning's launcher (LOCAL_RANK), or Slurm (SLURM_LOCALID); 0 for one alone."""
     return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))

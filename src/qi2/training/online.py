@@ -118,11 +118,8 @@ class OnlineSet(EncodedSet):
         self._index()
 
     def _models(self, made: dict[str, Any]) -> tuple[ConditionEncoder, VAE]:
-        device = made["device"]
-        if device == "cuda" and "LOCAL_RANK" in os.environ:
-            device = f"cuda:{os.environ['LOCAL_RANK']}"  # each of this machine's processes has its own
         vlm, vae = ((self.folder.resolve() / made["models"][name]).resolve() for name in ("vlm", "vae"))
-        encoder, autoencoder = ConditionEncoder.load(vlm, device), VAE.load(vae).requires_grad_(False).to(device_of(device))
+        encoder, autoencoder = ConditionEncoder.load(vlm, made["device"]), VAE.load(vae).requires_grad_(False).to(device_of(made["device"]))
         check(self.folder, autoencoder, encoder)
         return encoder, autoencoder
 

@@ -1,7 +1,6 @@
 """Several processes: DDP, and FSDP2 through Lightning's ModelParallelStrategy, with the same results up to rounding (report 4.1 trains 7B)."""
 
 import copy
-import os
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from qi2.core.errors import QI2Error
+from qi2.core.ranks import started
 from qi2.training.config import EngineConfig
 
 STRATEGIES = ("ddp", "fsdp")
@@ -17,16 +17,25 @@ PRECISIONS = ("auto", "32", "bf16")
 
 
 def processes(engine: EngineConfig, shards: bool) -> int:
-    """How many processes train on this machine. Raises QI2Error for settings that do not exist, or a method that cannot share its steps."""
+    """How many processes train on this machine. Raises QI2Error for settings that do not exist or are not what a launcher has started, and for a
+    method that cannot share its steps."""
     if engine.strategy not in STRATEGIES:
         raise QI2Error(f"engine.strategy {engine.strategy!r} is not known; choose one of {', '.join(STRATEGIES)}")
     if engine.precision not in PRECISIONS:
         raise QI2Error(f"engine.precision {engine.precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
+    if engine.keep < 1:
+        raise QI2Error(f"engine.keep is {engine.keep}; a run goes on from a checkpoint, so keep at least 1")
     if not shards:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if started() > 1:
             raise QI2Error("this stage trains in one process; start it without torchrun or srun, as `python -m tasks STAGE`")
         return 1
-    return engine.devices or max(1, torch.cuda.device_count())
+    local = engine.devices or max(1, torch.cuda.device_count())
+    if started() not in (1, local * engine.nodes):
+        raise QI2Error(
+            f"torchrun or srun has started {started()} processes, but engine.devices={local} times engine.nodes={engine.nodes} are {local * engine.nodes}: "
+            "set both to what is started, in conf/local/SCALE.yaml (docs/scale.md)"
+        )
+    return local
 
 
 def precision(engine: EngineConfig) -> str:
