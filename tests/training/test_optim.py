@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from qi2.core.errors import QI2Error
 from qi2.training.config import OptimizerConfig
 from qi2.training.optim import build_optimizer
 
@@ -20,3 +21,8 @@ def test_only_hidden_matrices_decay(name: str) -> None:
     changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"block.weight"}
     assert torch.allclose(network["block"].weight, before["block.weight"] * 0.95)
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(QI2Error, match="optimizer 'adamw' is not known; choose adam .* or muon"):
+        build_optimizer(nn.Linear(2, 2), OptimizerConfig(name="adamw"))

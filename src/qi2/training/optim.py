@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qi2.core.errors import QI2Error
 from qi2.training.config import OptimizerConfig
 
 
@@ -90,6 +91,8 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig, hidden: Callabl
     if config.name == "adam":
         fused = True if all(p.is_cuda for _, p in named) else None
         return torch.optim.AdamW(_filled(matrices, others), lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=fused)
+    if config.name != "muon":
+        raise QI2Error(f"optimizer {config.name!r} is not known; choose adam (with decoupled weight decay) or muon")
     groups = _filled(matrices | {"matrices": True}, others | {"lr": config.adam_lr})
     return Muon(groups, betas, config.momentum, config.weight_decay)
 
