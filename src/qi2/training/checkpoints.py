@@ -34,7 +34,10 @@ def newest(root: Path) -> Path | None:
 
 
 def save(trainer: pl.Trainer, root: Path, step: int, facts: Mapping[str, Any], reporter: Reporter, keep: int) -> None:
-    """Publish the checkpoint of a step and delete all but the ``keep`` newest; every process must call this."""
+    """Publish the checkpoint of a step and delete all but the ``keep`` newest up to it; every process must call this.
+
+    Newer ones are damaged, or the run would have gone on from them.
+    """
     target = root / f"step-{step:08d}"
     if not trainer.is_global_zero:
         trainer.strategy.barrier()
@@ -50,7 +53,8 @@ def save(trainer: pl.Trainer, root: Path, step: int, facts: Mapping[str, Any], r
         trainer.strategy.barrier()
         trainer.save_checkpoint(staging / STATE, weights_only=False)
         trainer.strategy.barrier()
-    for old in steps(root)[keep:]:
+    kept = [folder for folder in steps(root) if folder <= target][:keep]
+    for old in {*steps(root)} - {*kept}:
         shutil.rmtree(old)
 
 
@@ -65,7 +69,10 @@ def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:
 
     Raises QI2Error that lists what differs, where ``on_change`` is ``refuse``.
     """
-    saved = json.loads((folder / FACTS).read_text())
+    try:
+        saved = json.loads((folder / FACTS).read_text())
+    except FileNotFoundError:  # another process of this run has just discarded it
+        return False
     saved, now = flatten(saved), flatten(json.loads(json.dumps(facts, sort_keys=True)))
     differences = [f"{name}: {saved.get(name)} then, {now.get(name)} now" for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]
     if not differences or on_change == "accept":
@@ -80,6 +87,6 @@ def agree(folder: Path, facts: Mapping[str, Any], on_change: str) -> bool:
 
 
 def discard(root: Path) -> None:
-    """Delete all checkpoints: the run begins anew."""
+    """Delete all checkpoints: the run begins anew. Every process of a run may do it."""
     for folder in steps(root):
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
