@@ -17,6 +17,7 @@ from qi2.training import checkpoints
 from qi2.training.config import EngineConfig, OptimizerConfig
 from qi2.training.fit import BROKEN, fit
 from qi2.training.optim import lr_factor, orthogonalise
+from qi2.training.scale import processes
 from qi2.training.share import WHOLE, Share
 from qi2.training.step_module import StepModule
 
@@ -150,6 +151,73 @@ def test_non_finite_gradients_again_and_again_end_the_run_and_name_the_samples(t
     with pytest.raises(QI2Error, match="step 4: the gradient was not finite 3 times in a row"):
         train(Regression(9, {step: lambda loss: loss * float("inf") for step in range(1, 9)}), tmp_path, replace(EACH, bad_steps=3))
     assert json.loads((tmp_path / BROKEN).read_text())["samples"][:2] == ["row 0", "row 1"]
+
+
+def test_the_samples_of_all_micro_batches_are_named(tmp_path):
+    class Rows(Regression):
+        def names(self, batch: torch.Tensor) -> list[str]:
+            return [f"row {value:.4f}" for value in batch[:, 0].tolist()]
+
+    module = Rows(3, {1: lambda loss: loss * float("inf")})
+    with pytest.raises(QI2Error, match="not finite"):
+        train(module, tmp_path, replace(EACH, accumulate=4, bad_steps=1))
+    assert json.loads((tmp_path / BROKEN).read_text())["samples"] == module.names(module.batch(1))
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_checkpoint_does_not_push_out_those_that_come_after_it(tmp_path, keep):
+    whole = train(Regression(20))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(Regression(20, {16: die}), tmp_path, EACH)
+    (tmp_path / "step-00000015" / checkpoints.STATE).write_bytes(b"damaged")
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(Regression(20, {13: die}), tmp_path, replace(EACH, checkpoint_steps=2, keep=keep))
+    assert [path.name for path in checkpoints.steps(tmp_path)] == ["step-00000012", "step-00000010"][:keep]
+    assert torch.equal(weights(train(Regression(20), tmp_path, EACH)), weights(whole))
+
+
+def test_a_run_without_checkpoints_to_go_on_from_is_refused(tmp_path):
+    with pytest.raises(QI2Error, match="engine.keep is 0"):
+        train(Regression(3), tmp_path, replace(EACH, keep=0))
+
+
+def test_what_another_process_has_discarded_is_not_asked(tmp_path):
+    (tmp_path / "step-00000005").mkdir()
+    assert not checkpoints.agree(tmp_path / "step-00000005", {}, "restart")
+
+
+def test_flop_utilisation_counts_what_each_batch_is(monkeypatch):
+    class Growing(Regression):
+        def part(self, step: int, share: Share) -> torch.Tensor:
+            return torch.zeros(16 if step < 2 else 64, 4)
+
+        def largest_batch(self) -> torch.Tensor:
+            return self.part(3, WHOLE)
+
+        def work(self, batch: torch.Tensor) -> float:
+            return float(len(batch))
+
+    class Says(NullReporter):
+        flops: list[float] = []
+
+        def metrics(self, values: Any, step: int) -> None:
+            self.flops.append(values["speed/flop_utilisation"] * values["speed/step_s"])
+
+    monkeypatch.setattr("qi2.training.run.matmul_rate", lambda *_: 1.0)
+    fit(Growing(4), "t", Says(), engine=EngineConfig(precision="32", curve_points=4))
+    first, *others = Says.flops
+    assert [other / first for other in others] == pytest.approx([1.0, 4.0, 4.0])
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_processes_that_the_settings_do_not_know_of_are_refused(monkeypatch, name):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv(name, "16")
+    with pytest.raises(QI2Error, match="started 16 processes, but engine.devices=1 times engine.nodes=1 are 1"):
+        train(Regression(3))
+    assert processes(replace(PLAIN, devices=8, nodes=2), shards=True) == 8
+    with pytest.raises(QI2Error, match="trains in one process"):
+        processes(PLAIN, shards=False)
 
 
 def test_a_spike_is_left_out_and_counted():

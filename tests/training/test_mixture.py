@@ -77,3 +77,12 @@ def test_a_copying_model_trains_on_mixed_batches_sample_by_sample(small_world: A
     mixed = losses(model, own, part)
     assert mixed.shape == (len(part.samples),)
     assert bool((mixed > 0).all())
+
+
+def test_tokens_of_a_batch_are_those_that_the_network_reads(small_world: Any) -> None:
+    own = mixture(small_world)
+    part = own.part(0, dropout=0.3)
+    targets = sum(sample.target[0].numel() for sample in part.samples)
+    read = [sample for sample, gone in zip(part.samples, part.drop, strict=True) if not gone]
+    assert 0 < len(read) < len(part.samples)
+    assert own.data.tokens(part.samples, part.drop) == targets + len(own.data.condition(read).order)

@@ -38,8 +38,7 @@ class Bridge(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.interrupt.install()
-        self.progress = Progress(self.label, self.total).__enter__()
-        self.progress.done = state.global_step
+        self.progress = Progress(self.label, self.total, done=state.global_step).__enter__()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.update(1, **self.latest)

@@ -106,6 +106,10 @@ class MMDiTModule(StepModule):
     def size(self, batch: Part) -> int:
         return len(batch.samples)
 
+    def work(self, batch: Part) -> float:
+        """Its tokens, of targets and conditions."""
+        return float(self.data.tokens(batch.samples, batch.drop))
+
     def names(self, batch: Part) -> list[str]:
         return [str(self.data.rows["id"][sample.row]) for sample in batch.samples]
 

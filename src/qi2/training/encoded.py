@@ -45,6 +45,10 @@ class PromptStore:
     def __len__(self) -> int:
         return len(self.text_at) - 1
 
+    def length(self, i: int) -> int:
+        """Text tokens of a prompt."""
+        return int(self.text_at[i + 1] - self.text_at[i])
+
     def __getitem__(self, i: int) -> EncodedPrompt:
         layout = [None if n == IMAGE else n for n in self.layout[self.layout_at[i] : self.layout_at[i + 1]].tolist()]
         return EncodedPrompt(torch.from_numpy(self.text[self.text_at[i] : self.text_at[i + 1]].astype(np.float32)), layout)
@@ -157,6 +161,13 @@ class EncodedSet:
         dropped = drop if drop is not None else [False] * len(samples)
         prompts = [self._prompt(s, gone) for s, gone in zip(samples, dropped, strict=True)]
         return collate(prompts, [[] if gone else s.references for s, gone in zip(samples, dropped, strict=True)])
+
+    def tokens(self, samples: Sequence[Sample], drop: Sequence[bool]) -> int:
+        """Of the targets and of the conditions, which count nothing where they are dropped."""
+        targets = sum(sample.target[0].numel() for sample in samples)
+        read = [sample for sample, gone in zip(samples, drop, strict=True) if not gone]
+        texts = sum(self.prompts.length(sample.prompt) if sample.encoded is None else len(sample.encoded.text) for sample in read)
+        return targets + texts + sum(latents[0].numel() for sample in read for latents in sample.references)
 
     def _prompt(self, sample: Sample, dropped: bool) -> EncodedPrompt:
         if sample.encoded is None:

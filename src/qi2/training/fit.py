@@ -95,10 +95,11 @@ def _trainer(module: StepModule, run: Run, local: int) -> pl.Trainer:
 
 def _bundle(module: StepModule, folder: Path | None, facts: dict[str, Any]) -> str:
     """Leave what is needed to look into it; says where."""
-    names = module.names(module.current)
+    names = [name for batch in module.current for name in module.names(batch)]
     if folder is None:
         return f". The last batch: {', '.join(names[:8])}" if names else ""
+    broken = folder / (f"not-finite-{module.share.rank}.json" if module.share.ranks > 1 else BROKEN)
     folder.mkdir(parents=True, exist_ok=True)
     found = {"step": module.steps_done, "samples": names, "facts": facts, "guards": [guard.state_dict() for guard in module.guards]}
-    write_file(folder / BROKEN, json.dumps(found, indent=1).encode())
-    return f". {folder / BROKEN} names the samples of the last batch"
+    write_file(broken, json.dumps(found, indent=1).encode())
+    return f". {broken} names the samples of the last batch"

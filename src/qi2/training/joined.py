@@ -36,6 +36,11 @@ class ChainedPrompts(_Chained):
     def __len__(self) -> int:
         return self.starts[-1] + len(self.stores[-1])
 
+    def length(self, i: int) -> int:
+        """Text tokens of a prompt."""
+        store, own = self._at(i)
+        return int(store.length(own))
+
     def __getitem__(self, i: int) -> EncodedPrompt:
         store, own = self._at(i)
         return store[own]  # type: ignore[no-any-return]

@@ -36,12 +36,12 @@ class Run(pl.Callback):
         self.saved_step = module.steps_done
         if module.engine.dry_run and module.automatic_optimization and module.steps_done < module.total_steps:
             before = module.tally.state_dict()
-            module.speed.flops = dry_run(module, module.largest_batch()) * module.share.micros
+            largest = module.largest_batch()
+            module.speed.flops = dry_run(module, largest) / module.work(largest)
             module.tally.load_state_dict(before)
             dtype = torch.bfloat16 if module.engine.precision == "bf16" else torch.float32
             module.speed.rate = matmul_rate(module.device, dtype)
-        self.progress = Progress(self.label, module.total_steps, quiet=not trainer.is_global_zero).__enter__()
-        self.progress.done = module.steps_done
+        self.progress = Progress(self.label, module.total_steps, quiet=not trainer.is_global_zero, done=module.steps_done).__enter__()
         self.every = max(1, module.total_steps // max(module.engine.curve_points, 1))
         self.look = max(1, module.total_steps // max(module.engine.pictures, 1))
         module.speed.figures()
@@ -51,6 +51,7 @@ class Run(pl.Callback):
         if module.automatic_optimization:
             module.observe({"train/loss": outputs["loss"] * module.share.micros})  # Lightning gives a micro-batch its part of the mean
         module.speed.samples += module.size(batch) * module.share.ranks
+        module.speed.work += module.work(batch)
         if (batch_idx + 1) % module.share.micros:
             return
         if module.average is not None:

@@ -17,10 +17,10 @@ class Speed:
     """Seconds by what they went to, and samples, since the last `figures`. Nothing here feeds back into training."""
 
     def __init__(self) -> None:
-        self.flops = self.rate = 0.0  # of a step; per second of this process's device
+        self.flops = self.rate = 0.0  # of a unit of work; per second of this process's device
         self.waited = self.saved = 0.0
         self.parts: dict[str, float] = {}
-        self.steps, self.samples = 0, 0
+        self.steps, self.samples, self.work = 0, 0, 0.0
         self.since = time.monotonic()
 
     @contextmanager
@@ -54,10 +54,10 @@ class Speed:
         if self.samples:
             values["speed/samples_per_s"] = self.samples / seconds
         if self.flops and self.rate:
-            values["speed/flop_utilisation"] = self.flops * steps / seconds / self.rate
+            values["speed/flop_utilisation"] = self.flops * self.work / seconds / self.rate
         self.waited = self.saved = 0.0
         self.parts = {}
-        self.steps, self.samples, self.since = 0, 0, time.monotonic()
+        self.steps, self.samples, self.work, self.since = 0, 0, 0.0, time.monotonic()
         return values
 
 

@@ -43,7 +43,8 @@ class StepModule(pl.LightningModule):
         self.ended = ""  # why the run ends with this step; a method sets it, on every process alike
         self.engine, self.share, self.tally = EngineConfig(), WHOLE, Tally()
         self.guards: list[Guard] = []
-        self.speed, self.current, self.feed = Speed(), cast(Any, None), cast(Any, None)
+        self.speed, self.feed = Speed(), cast(Any, None)
+        self.current: list[Any] = []  # the micro-batches of the step so far
         self.average: Average | None = None
         self.ema, self.prepared = 0.0, False
         self.plain: list[nn.Module] = []  # the network's structure before it was sharded, without weights; in a list: no part of the module
@@ -63,6 +64,10 @@ class StepModule(pl.LightningModule):
     def size(self, batch: Any) -> int:
         """How many samples a batch has, for the rate; 0: not known."""
         return len(batch) if isinstance(batch, Tensor | list) else 0
+
+    def work(self, batch: Any) -> float:
+        """How much arithmetic a batch is, in any unit, e.g. its tokens, for FLOP utilisation; all are alike by default."""
+        return 1.0
 
     def names(self, batch: Any) -> list[str]:
         """Of the batch's samples, to say which ones broke a run."""
@@ -146,7 +151,7 @@ class StepModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Whatever draws from the global generator draws the same after a resume."""
-        self.current = batch
+        self.current = [*(self.current if batch_idx % self.share.micros else []), batch]
         torch.manual_seed(rng.key(0, "global", self.steps_done, batch_idx % self.share.micros, self.share.rank))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

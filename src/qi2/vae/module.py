@@ -119,6 +119,10 @@ class VAEModule(StepModule):
             optimizer.add_param_group({"params": [p.requires_grad_() for p in ends], "lr": cfg.linear_lr, "weight_decay": 0.0})
         return self.with_schedule(optimizer, settings)
 
+    def work(self, batch: Tensor) -> float:
+        """Its pixels."""
+        return float(batch.numel())
+
     @property
     def network(self) -> nn.Module:
         return self.vae
