@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,7 @@ def reward(bench: Bench) -> dict[str, Any]:
 
 def phrasing(bench: Bench) -> dict[str, Any]:
     """Names that no caption has; one round teaches them to the prompt enhancer."""
+    from qi2.flywheel.retrieval.leaks import HeldOut
     from qi2.flywheel.tracks import prompts
 
     plain = bench.scenes(SIGNALS, ["one", "two", "relation"], bench.prompts)
@@ -187,8 +189,9 @@ def phrasing(bench: Bench) -> dict[str, Any]:
     cases, tested = bench.failures(runs, "sft", [*plain, *said])
     diagnosis = bench.diagnose(runs, "sft", cases, tested)
     planted = {case.id: "prompt" for case in cases if case.id.startswith("new-")}
-    learnt = prompts.learn(diagnosis.decisions, diagnosis.by_id, diagnosis.known, bench.recipe.flywheel.prompts)
-    overrides = prompts.write(learnt, bench.out / "phrasing-wordings")
+    heldout = cache(lambda: HeldOut.open(bench.base, pictures=False))
+    learnt = prompts.learn(diagnosis.decisions, diagnosis.by_id, diagnosis.known, bench.recipe.flywheel.prompts, heldout)
+    overrides = prompts.write(learnt, bench.out / "phrasing-wordings", heldout)
     result = {**found(diagnosis, planted), "wordings": learnt.phrases, "examples": len(learnt.examples), "reasons_of_track": learnt.reasons}
     after = bench.out / "phrasing-after"
     plants.link(runs, after, [*plants.SHARED[:-1], "encoded", "sft"])

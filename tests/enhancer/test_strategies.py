@@ -79,11 +79,23 @@ def test_everyday_words_can_be_told_back(tmp_path: Path) -> None:
             assert everyday in found.prompt and exact not in found.prompt.replace(everyday, "")  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("text", "named"), [("[]", "the file"), ('{"circle": "ball"}', "circle"), ("{", "cannot be read")])
-def test_a_bad_file_of_wordings_is_named(tmp_path: Path, text: str, named: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (b"[]", "the file"),
+        (b'{"circle": "ball"}', "circle"),
+        (b'{"zebra": []}', "'zebra' has to be a list of phrases that is not empty"),
+        (b'{"": ["ball"]}', "a phrase is empty"),
+        (b"{", "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
+        (b'{"caf\xe9": ["bar"]}', "UTF-8"),
+        (b'{"circle": ["\\ud800"]}', "UTF-8"),
+    ],
+)
+def test_a_bad_file_of_wordings_is_named(tmp_path: Path, text: bytes, named: str) -> None:
     path = tmp_path / "bad.json"
-    path.write_text(text)
-    with pytest.raises(QI2Error, match=named):
+    path.write_bytes(text)
+    with pytest.raises(QI2Error, match=f"bad.json.*{named}"):
         strategies([path])
 
 

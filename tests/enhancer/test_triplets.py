@@ -18,6 +18,7 @@ from qi2.enhancer.config import LimitsConfig, TripletsConfig
 from qi2.enhancer.strategies.base import quoted
 from qi2.enhancer.template import FULL
 from qi2.enhancer.triplets import Annotation, Degrader, Triplet, build, figures, read_triplets, sound, write_triplets
+from qi2.enhancer.truth import read_truth
 
 CONFIG = TripletsConfig(pool=200)
 
@@ -90,6 +91,46 @@ def test_triplets_survive_their_file_and_a_bad_line_is_named(tmp_path: Path) -> 
         read_triplets(path)
     path.write_text(json.dumps({"short": "dog", "fine": "a dog on a red sofa"}))
     assert read_triplets(path) == [Triplet("t.jsonl:1", "t2i", "", "general", "dog", FULL, "a dog on a red sofa")]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (b'"task": "edit"', "task is one of t2i, ti2i, not 'edit'"),
+        (b'"category": "photo"', "category is one of general"),
+        (b'"task": 5', "task has to be a text, not 5"),
+        (b'"reasoning": ["a"]', 'reasoning has to be a text, not \\["a"\\]'),
+        (b'"strategies": 5', "strategies has to be a list of texts, not 5"),
+        (b'"references": "a.png"', 'references has to be a list of texts, not "a.png"'),
+        (b'"dropped": [1]', "dropped has to be a list of texts"),
+        (b'"kind": "caf\xe9"', "UTF-8"),
+        (b'"kind": "\xed\xa0\x80"', "UTF-8"),
+        (b'"kind": "\\ud800"', "UTF-8"),
+        (b'"kind": ' + b"[" * 100_000, "not a triplet"),
+        (b'"short": null', "short and fine have to be texts"),
+    ],
+)
+def test_what_is_wrong_with_an_own_example_is_told_with_file_and_line(tmp_path: Path, more: bytes, told: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(b'{"short": "dog", "fine": "a dog"}\n{"short": "dog", "fine": "a dog", ' + more + b"}\n")
+    with pytest.raises(QI2Error, match=f"own.jsonl, line 2: .*{told}"):
+        read_triplets(path)
+
+
+def test_null_is_as_good_as_absent_and_line_ends_of_unicode_are_no_ends(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"short": "dog", "fine": "a dog", "task": null, "references": null}\n{"short": "a\u2028b", "fine": "a b"}\n', encoding="utf-8")
+    found = read_triplets(path)
+    assert (found[0].task, found[0].references, found[1].short) == ("t2i", (), "a\u2028b")
+    with pytest.raises(QI2Error, match="directory"):
+        read_triplets(tmp_path)
+
+
+@pytest.mark.parametrize("task", ["t2i", "ti2i"])
+@pytest.mark.parametrize("text", ["xyz", "[]", "5", '{"kind": 1}'])
+def test_a_truth_that_is_none_is_told(task: str, text: str) -> None:
+    with pytest.raises(QI2Error, match="triplet is no|not a scene"):
+        read_truth(task, text)
 
 
 def test_own_examples_join_the_mixture(tmp_path: Path) -> None:

@@ -130,6 +130,10 @@ BAD: list[tuple[Any, str]] = [
     (row(image="link.png"), "outside"),
     (row(image="a\u0000.png"), "no picture's name"),
     (row(image=["a.png"]), "no picture's name"),
+    (row(image=""), "no picture's name"),
+    (row(image="\ud800.png"), "no picture's name"),
+    (b'{"image": "\xed\xa0\x80.png", "prompt": "a cat", "verdict": "bad"}', "no picture's name"),
+    (row(image="circle.png"), "no picture's name"),
     (row(image="nosuch.png"), "there is no picture"),
     (row(image="."), "there is no picture"),
     (row(image="text.png"), "no whole PNG"),
@@ -145,6 +149,7 @@ def test_good_lines_are_taken_and_every_bad_one_is_named(tmp_path: Path) -> None
     path = write(tmp_path / "in", row(), *(bad for bad, _ in BAD), b"", row(prompt="a dog", subject="anna", consent="training"))
     blank().save(tmp_path / "outside.png")
     (path.parent / "link.png").symlink_to(tmp_path / "outside.png")
+    (path.parent / "circle.png").symlink_to(path.parent / "circle.png")
     (path.parent / "text.png").write_text("no picture")
     (path.parent / "bomb.png").write_bytes(bomb())
     (path.parent / "large.png").write_bytes(bomb(3000))
@@ -165,6 +170,22 @@ def test_the_command_takes_a_file_and_fails_where_a_line_is_bad(tmp_path: Path, 
     assert "1 new, 0 known before, 1 refused" in said.out and f"{path}:2" in said.err
     assert command(str(write(tmp_path / "in", row(), row(prompt="b"))), "--store", str(tmp_path / "s")) == 0
     assert command(str(tmp_path / "nosuch.jsonl"), "--store", str(tmp_path / "s")) == 1
+
+
+def test_what_a_line_leaves_out_is_said_by_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = {"subject": "eve", "consent": "diagnosis", "model": "other", "kind": "cats"}
+    path = str(write(tmp_path / "in", row(), row(**own)))
+    assert command(path, "--subject", "anna", "--consent", "training", "--model", "mine", "--kind", "shop", "--store", str(tmp_path / "s")) == 0
+    found = [(s.subject, s.consent, s.model, s.kind) for s in SignalStore(tmp_path / "s").all()]
+    assert found == [("anna", "training", "mine", "shop"), ("eve", "diagnosis", "other", "cats")]
+    for option in (["--prompt", "x"], ["--verdict", "bad"], ["--why", "x"], ["--reference", "a.png"]):
+        assert command(path, *option, "--store", str(tmp_path / "s")) == 1 and f"{option[0]} is said of one picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["flywheel", "signals"], ["feedback", "consent", "anna", "training"]])
+def test_a_store_that_is_not_there_is_not_made_by_whoever_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main([*words, "--store", str(tmp_path / "typo")]) == 1 and "typo is no store of signals" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.parametrize(

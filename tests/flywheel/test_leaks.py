@@ -1,6 +1,7 @@
 """Nothing of a held-out set gets into training, however it is disguised, and what is not held out is not refused."""
 
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,3 +113,9 @@ def test_new_training_scenes_and_photographs_are_not_refused(held: HeldOut, pict
     samples = [Sample(f"s{i}", pictures.keep(render(s, 64)), captions(s, numpy_rng(1, "fine", i), 1)[0], truth=s.to_json()) for i, s in enumerate(fresh)]
     samples += [Sample(name, pictures.keep(_photo(name)), f"a {name} in front of us") for name in ("rocket", "chelsea")]
     assert held.check(samples, pictures.read) == []
+
+
+def test_a_run_without_raw_rows_still_holds_out_its_evaluation(tmp_path: Path) -> None:
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "evaluate" / "results.json").write_text(json.dumps({"t2i": {"items": [{"prompt": "a thing"}]}}))
+    assert HeldOut.open(tmp_path).of_text("t2i", "A thing!", False)

@@ -38,8 +38,8 @@ def test_arrows_lead_round_what_is_left(server: Any) -> None:
     assert [step("c0", 1), step("c4", 1), step("c0", -1), step("nosuch", 1)] == ["c1", "c0", "c4", "c0"]
     ticket = one.ask("/step", {"after": "c1", "step": 1})[1]["ticket"]
     assert one.ask("/decide", {"ticket": ticket, "verdict": "reject"})[0] == 201 and [step("c2", 1), step("c2", -1)] == ["c3", "c1"]
-    for body in ({}, {"after": "c0", "step": 2}, {"after": 1, "step": 1}, [], None):
-        assert one.ask("/step", body if body is not None else b"null")[0] == 400
+    for body in ({}, {"after": "c0", "step": 2}, {"after": 1, "step": 1}, [], b"null", b'{"after": "\xed\xa0\x80", "step": 1}'):
+        assert one.ask("/step", body)[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,8 @@ def test_arrows_lead_round_what_is_left(server: Any) -> None:
         (b'{"ticket": "TICKETx", "verdict": "accept"}', 403),
         (b'{"ticket": "\\ud800.x", "verdict": "accept"}', 400),
         (b'{"ticket": "TICKET", "verdict": "accept", "why": "\\uDC00"}', 400),
+        (b'{"ticket": "TICKET", "verdict": "accept", "why": "\xed\xa0\x80"}', 400),
+        ('{"ticket": "TICKET", "verdict": "accept", "why": "\\ud800"}'.encode("utf-16"), 400),
         (b'{"ticket": "TICKET", "verdict": NaN}', 400),
         (b'{"ticket": "' + b"x" * 200_000 + b'", "verdict": "accept"}', 413),
     ],

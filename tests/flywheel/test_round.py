@@ -18,6 +18,7 @@ from qi2.data.world.sample import sample_scene
 from qi2.evaluation.suites.world import t2i_suite
 from qi2.flywheel.attribution.cases import Case
 from qi2.flywheel.attribution.decide import Decision
+from qi2.flywheel.attribution.diagnose import Diagnosis
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
@@ -217,6 +218,20 @@ def test_what_a_person_deletes_leaves_earlier_rounds_too(wheel: Flywheel) -> Non
     wheel.parts.store.delete(subject="somebody", why="asked")
     wheel.forget()
     assert (wheel.folder(1) / "decisions.jsonl").read_text() == ""
+
+
+def test_what_people_say_of_a_held_out_prompt_teaches_the_enhancer_nothing_and_the_report_says_so(wheel: Flywheel) -> None:
+    """Consent to training does not make an evaluation's prompt a training prompt."""
+    held = HeldOut()
+    held.text("gimme an evaluation's thing")
+    wheel.parts.heldout = lambda: held
+    cases = [Case(name, "t2i", "user", f"gimme {text}") for name, text in (("a", "an evaluation's thing"), ("b", "a thing of my own"))]
+    decisions = [Decision(case.id, "prompt", {"own": {"wordings": {f"{case.prompt[6:]} on white": [8, 8]}}}, "why.") for case in cases]
+    wheel.folder(1).mkdir(parents=True)
+    state = wheel._act(State(1), Diagnosis(cases, [], decisions))
+    lines = (wheel.home / "prompts" / "examples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["signal"] for line in lines] == ["b"]
+    assert any("1 failing prompts teach the enhancer nothing" in reason for reason in state.reasons)
 
 
 def test_without_an_evaluation_there_is_no_round(wheel: Flywheel) -> None:

@@ -4,9 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qi2.core.errors import QI2Error
 
+if TYPE_CHECKING:
+    from qi2.flywheel.store import SignalStore
+
+FILE = "; of a FILE.jsonl: for lines that say none"
 STORE, QUEUE = Path("flywheel/signals"), Path("flywheel/queue")
 
 
@@ -55,7 +60,10 @@ def _lines(args: argparse.Namespace, path: Path) -> None:
     from qi2.flywheel.intake.lines import read_lines
     from qi2.flywheel.store import SignalStore
 
-    found = read_lines(path, SignalStore(args.store))
+    if given := [f"--{name}" for name in ("prompt", "verdict", "why", "reference") if getattr(args, name)]:
+        raise QI2Error(f"{given[0]} is said of one picture; beside a file every line says its own, so leave {', '.join(given)} out")
+    defaults = {name: getattr(args, name) for name in ("consent", "subject", "model", "kind") if getattr(args, name)}
+    found = read_lines(path, SignalStore(args.store), defaults)
     for reason in found.bad:
         print(reason, file=sys.stderr)
     print(f"{found.new} new, {found.known} known before, {len(found.bad)} refused")
@@ -80,14 +88,22 @@ def _forget(args: argparse.Namespace, rest: Sequence[str]) -> None:
         raise QI2Error(f"nothing of {rest[0]} is in {args.store}")
 
 
+def opened(folder: Path) -> "SignalStore":
+    """A store that is there, for whoever only reads or changes it. Raises QI2Error for any other folder, and leaves it as it is."""
+    from qi2.flywheel.store import SignalStore
+
+    if not (folder / "signals.sqlite").is_file():
+        raise QI2Error(f"{folder} is no store of signals; give its folder with --store, or begin one with `qi2 feedback`, `qi2 flywheel mine` or a round")
+    return SignalStore(folder)
+
+
 def _consent(args: argparse.Namespace, rest: Sequence[str]) -> None:
     from qi2.flywheel.signals import DIAGNOSIS
-    from qi2.flywheel.store import SignalStore
 
     if len(rest) != 2:
         raise QI2Error("say whose and what: qi2 feedback consent SUBJECT training|diagnosis (or the id of one signal)")
     whose, given = rest
-    store, why = SignalStore(args.store), args.why or "asked by the person"
+    store, why = opened(args.store), args.why or "asked by the person"
     own = store.ids_of(whose)
     if not own and store.find(whose) is None:
         raise QI2Error(f"nothing of {whose} is in {args.store}")
@@ -107,10 +123,10 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     parser.add_argument("--verdict", choices=("bad", "good"))
     parser.add_argument("--why", default="", help="what is wrong, in your words")
     parser.add_argument("--reference", type=Path, nargs="*", default=[], help="pictures that an edit started from")
-    parser.add_argument("--consent", choices=("diagnosis", "training"), help="what may be done with it; asked at a terminal, else diagnosis")
-    parser.add_argument("--subject", default="", help="an opaque id of yours, by which all that you gave can be deleted")
-    parser.add_argument("--model", default="unknown", help="which model made it")
-    parser.add_argument("--kind", default="user", help="a category of your own")
+    parser.add_argument("--consent", choices=("diagnosis", "training"), help=f"what may be done with it; asked at a terminal, else diagnosis{FILE}")
+    parser.add_argument("--subject", default="", help=f"an opaque id of yours, by which all that you gave can be deleted{FILE}")
+    parser.add_argument("--model", default="unknown", help=f"which model made it{FILE}")
+    parser.add_argument("--kind", default="user", help=f"a category of your own{FILE}")
     parser.add_argument("--store", type=Path, default=STORE, help="the folder of signals")
     parser.add_argument("--queue", type=Path, default=QUEUE, help="of forget: the review queue, from which what was made of it goes too")
     parser.set_defaults(run=feedback)

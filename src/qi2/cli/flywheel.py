@@ -6,14 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 from qi2.cli import rounds
-from qi2.cli.feedback import QUEUE, STORE
+from qi2.cli.feedback import QUEUE, STORE, opened
 
 
 def signals(args: argparse.Namespace) -> None:
     """qi2 flywheel signals --store FOLDER [--json]"""
-    from qi2.flywheel.store import SignalStore
-
-    store = SignalStore(args.store)
+    store = opened(args.store)
     found = [signal for signal in store.all(args.version) if args.source in ("", signal.source)]
     if args.json:
         for signal in found:

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from qi2.cli.feedback import STORE
+from qi2.cli.feedback import STORE, opened
 from qi2.core.errors import QI2Error
 
 HOME = STORE.parent
@@ -29,12 +29,11 @@ def attribute(args: argparse.Namespace) -> None:
     from qi2.config import load
     from qi2.flywheel.attribution.cases import from_signals
     from qi2.flywheel.attribution.diagnose import diagnose
-    from qi2.flywheel.store import SignalStore
     from qi2.recipe import Recipe, scale_layers
 
     overrides = [f"flywheel.probes.model={args.stage}"] if args.stage else []
     recipe = load(Recipe, scale_layers(Path("conf"), args.scale or args.runs.name), [*overrides, *args.set])
-    store = SignalStore(args.store)
+    store = opened(args.store)
     found = [signal for signal in store.all() if not args.stage or signal.model == args.stage]
     diagnosis = diagnose(recipe, args.runs, from_signals(found, store.picture, recipe.flywheel.probes.most))
     for reason, count in sorted(diagnosis.reasons().items(), key=lambda pair: -pair[1]):

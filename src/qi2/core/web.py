@@ -33,7 +33,7 @@ ALWAYS = {
 def parsed(data: bytes) -> Any:
     """The JSON that a stranger sent. Raises Refused for what is none, for NaN, and for halves of surrogate pairs, which no file and no hash can hold."""
     try:
-        found = json.loads(data, parse_constant=_no_number)
+        found = json.loads(data.decode(), parse_constant=_no_number)  # of bytes json would take other encodings, and halves of pairs
         if b"\\ud" in data.lower():
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

@@ -105,5 +105,5 @@ class EnhancerConfig:
     generator: str = "distill"  # the model of the line that draws rewrites: distill, rlhf, sft
     size: int = 256  # pixels of the pictures that it draws
     batch: int = 16  # pictures that it draws together
-    device: str = "cpu"  # of generator and reward models; the language model is where transformers puts it
+    device: str = "cpu"  # of the language models, the generator and the reward models: cpu, cuda or cuda:N; all of them share one GPU
     evaluate_prompts: int = 200  # held-out prompts per sampled kind in the stage `evaluate`; 0: none

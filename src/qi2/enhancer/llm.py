@@ -38,9 +38,9 @@ OBJECT = re.compile(r"\{.*\}", re.S)
 class LLMDegrader:
     """Like ``Degrader``, with a chat model; ``counts`` says what became of its replies."""
 
-    def __init__(self, config: TripletsConfig, rules: Degrader) -> None:
+    def __init__(self, config: TripletsConfig, rules: Degrader, device: str = "cpu") -> None:
         self.config, self.rules, self.counts = config, rules, Counter[str]()
-        self.model, self.tokenizer = lm.load(Path(config.llm))
+        self.model, self.tokenizer = lm.load(Path(config.llm), device)
 
     def __call__(self, annotation: Annotation, draw: np.random.Generator) -> Triplet:
         """One triplet, by the model where its reply holds, else by the rules."""

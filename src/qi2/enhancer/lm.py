@@ -11,31 +11,33 @@ from qi2.core.errors import QI2Error
 from qi2.enhancer.config import EnhancerModelConfig
 from qi2.enhancer.quotes import MARKS
 from qi2.enhancer.template import END, TAGS
+from qi2.models.storage import device_of
 from qi2.models.tokenizer import train_tokenizer
 
 
-def start(config: EnhancerModelConfig, corpus: Iterable[str], seed: int) -> tuple[Any, Any]:
+def start(config: EnhancerModelConfig, corpus: Iterable[str], seed: int, device: str = "cpu") -> tuple[Any, Any]:
     """Model and tokenizer to train: those of ``path``, else a tiny Qwen3 with a tokenizer trained on the corpus, in which every tag and mark is one token."""
     if config.path:
-        return load(Path(config.path))
+        return load(Path(config.path), device)
     tokenizer = train_tokenizer(corpus, config.vocabulary)
     tokenizer.add_tokens([*TAGS, *MARKS])
     tokenizer.eos_token, tokenizer.padding_side = END, "left"
     torch.manual_seed(rng.key(seed, "enhancer/init"))
-    return _tiny(config, tokenizer), tokenizer
+    return _tiny(config, tokenizer).to(device_of(device)), tokenizer
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[Any, Any]:
-    """A causal model and its tokenizer from a folder or a hub id. Raises QI2Error where it is none."""
+    """A causal model and its tokenizer from a folder or a hub id. Raises QI2Error where it is none, or the device is not here."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    place = device_of(device)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto")
     except (OSError, ValueError, KeyError) as error:
         raise QI2Error(f"{folder} holds no causal language model ({str(error).splitlines()[0]}); name a Qwen3 or Qwen3.5 folder or hub id") from error
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     tokenizer.padding_side = "left"
-    return model.to(device).eval(), tokenizer
+    return model.to(place).eval(), tokenizer
 
 
 def _tiny(config: EnhancerModelConfig, tokenizer: Any) -> Any:

@@ -14,7 +14,7 @@ from qi2.enhancer.anchor import Anchor
 from qi2.enhancer.config import EnhancerConfig
 from qi2.enhancer.loop import Bridge, quiet, train
 from qi2.enhancer.rewards import Judge
-from qi2.enhancer.sft import POINTS, scheduled, shared
+from qi2.enhancer.sft import POINTS, placed, scheduled, shared
 from qi2.enhancer.template import question
 from qi2.enhancer.triplets import Triplet
 
@@ -67,7 +67,7 @@ def train_rl(
     trainer = Anchored(
         model,
         reward_funcs=[*judge.functions(weights)],
-        args=settings,
+        args=placed(settings, model.device),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         optimizers=scheduled(model, rl.optimizer, rl.steps),

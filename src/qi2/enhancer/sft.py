@@ -35,8 +35,9 @@ def train_sft(
         save_strategy="steps" if folder else "no", save_steps=sft.save_every, **shared(model, seed, max(1, sft.steps // POINTS)),
     )  # fmt: skip
     trainer = SFTTrainer(
-        model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, optimizers=scheduled(model, sft.optimizer, sft.steps)
-    )
+        model, args=placed(settings, model.device), train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        optimizers=scheduled(model, sft.optimizer, sft.steps),
+    )  # fmt: skip
     train(trainer, Bridge("enhancer-sft", reporter, folder, facts, sft.steps))
 
 
@@ -47,9 +48,18 @@ def scheduled(model: Any, config: OptimizerConfig, steps: int) -> tuple[torch.op
 
 
 def shared(model: Any, seed: int, every: int) -> dict[str, Any]:
-    """Settings of both trainers: the model's own precision, no trackers, no bars of TRL's own."""
+    """Settings of both trainers: bf16 where the model's GPU has it, else the model's own precision; no trackers, no bars of TRL's own."""
     cpu = model.device.type == "cpu"
+    bf16 = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
     return {
-        "use_cpu": cpu, "bf16": not cpu, "activation_checkpointing": not cpu, "seed": seed, "data_seed": seed, "logging_steps": every,
+        "use_cpu": cpu, "bf16": bf16, "activation_checkpointing": not cpu, "seed": seed, "data_seed": seed, "logging_steps": every,
         "report_to": [], "disable_tqdm": True, "dataloader_pin_memory": not cpu, "save_only_model": False,
     }  # fmt: skip
+
+
+def placed(settings: Any, device: torch.device) -> Any:
+    """The settings for the model's own GPU alone: of themselves trainers take all that they see, or the first one."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        settings._n_gpu, settings._setup_devices = 1, device
+    return settings

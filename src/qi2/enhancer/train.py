@@ -63,7 +63,7 @@ def train_enhancer_sft(cfg: "Recipe", raw: Path, encoded: Path, out: Path, repor
         write_triplets(staging / TRIPLETS, triplets)
         write_triplets(staging / RESERVED, reserved)
         held, learned = triplets[:HELD], triplets[HELD:] or triplets
-        start, tokenizer = lm.start(config.model, _texts(learned), cfg.seed)
+        start, tokenizer = lm.start(config.model, _texts(learned), cfg.seed, config.device)
         model = lm.adapted(start, config.model.lora_rank)
         facts = {"seed": cfg.seed, "enhancer": as_dict(config), "triplets": file_sha256(staging / TRIPLETS)}
         train_sft(model, tokenizer, learned, config, cfg.seed, reporters, Path(scratch), checkpoints, facts)
@@ -88,7 +88,7 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
         reporters = Reporters(reporter, FileReporter(staging))
         triplets = read_triplets(inputs.start / TRIPLETS)
         held, asked = triplets[:HELD], _asked(read_triplets(inputs.start / RESERVED) or triplets[HELD:] or triplets, rl, cfg.seed)
-        before, metrics = Enhancer.load(inputs.start), {"enhancer/steps": float(rl.steps)}
+        before, metrics = Enhancer.load(inputs.start, config.device), {"enhancer/steps": float(rl.steps)}
         model = lm.adapted(before.model, config.model.lora_rank)
         if rl.steps:
             judge = Judge(before, asked, painter, scorers, rl.images, cfg.seed, _pictures(Sidecar.load(inputs.raw), config.size))
@@ -144,7 +144,7 @@ def learned_rows(raw: Path, encoded: Path) -> pd.DataFrame:
 def make_triplets(cfg: "Recipe", table: pd.DataFrame) -> tuple[list[Triplet], list[Triplet], dict[str, float]]:
     """The triplets of SFT and those kept for RL (``reserve``) that pass every check, and what the former are made of."""
     config = cfg.enhancer.triplets
-    degrade: Degrade = LLMDegrader(config, Degrader(config)) if config.llm else Degrader(config)
+    degrade: Degrade = LLMDegrader(config, Degrader(config), cfg.enhancer.device) if config.llm else Degrader(config)
     learned, kept_back, reserved = divide(annotations(table, config), config.reserve, cfg.seed)
     made = build(learned, config, degrade, cfg.seed)
     own = build(kept_back, replace(config, pool=round(config.pool * config.reserve), examples=[]), degrade, cfg.seed)

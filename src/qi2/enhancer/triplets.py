@@ -13,7 +13,7 @@ from qi2.core import rng
 from qi2.core.errors import QI2Error
 from qi2.enhancer.categories import classify
 from qi2.enhancer.checks import faults
-from qi2.enhancer.config import TASKS, LimitsConfig, TripletsConfig
+from qi2.enhancer.config import CATEGORIES, TASKS, LimitsConfig, TripletsConfig
 from qi2.enhancer.strategies.base import Strategy, quoted
 from qi2.enhancer.strategies.registry import check_mixture, strategies
 from qi2.enhancer.template import FULL
@@ -51,6 +51,7 @@ class Triplet:
     references: tuple[str, ...] = ()
 
 
+LISTS = ("strategies", "dropped", "references")  # fields of a triplet
 Degrade = Callable[[Annotation, np.random.Generator], Triplet]
 
 
@@ -133,28 +134,44 @@ def _in_turn(group: Sequence[Annotation], n: int, seed: int) -> list[Annotation]
 
 def write_triplets(path: Path, triplets: Iterable[Triplet]) -> None:
     """One JSON object per line."""
-    path.write_text("".join(json.dumps(asdict(triplet), ensure_ascii=False) + "\n" for triplet in triplets))
+    path.write_bytes("".join(json.dumps(asdict(triplet), ensure_ascii=False) + "\n" for triplet in triplets).encode())
 
 
 def read_triplets(path: Path) -> list[Triplet]:
-    """Inverse of ``write_triplets``; ``short`` and ``fine`` suffice. Raises QI2Error that names file and line."""
-    if not path.exists():
-        raise QI2Error(f"no file of triplets {path}; give a JSONL file with short and fine in every line")
-    return [_read_line(line, path, number) for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip()]
-
-
-def _read_line(line: str, path: Path, number: int) -> Triplet:
+    """Inverse of ``write_triplets``; ``short`` and ``fine`` suffice, null is as good as absent. Raises QI2Error that names file and line."""
     try:
-        values = json.loads(line)
-        texts = {name: values[name] for name in ("short", "fine")}
-        rest = {name: values[name] for name in Triplet.__dataclass_fields__ if name in values and name not in texts}
-    except (ValueError, KeyError, TypeError) as error:
-        raise QI2Error(f"{path}, line {number}: not a triplet ({error}); write a JSON object with short and fine") from error
-    if not all(isinstance(text, str) and text.strip() for text in texts.values()):
-        raise QI2Error(f"{path}, line {number}: short and fine have to be texts")
-    lists = {name: tuple(rest.get(name) or ()) for name in ("strategies", "dropped", "references")}
-    plain = {"id": f"{path.name}:{number}", "task": "t2i", "kind": "", "reasoning": FULL} | rest
-    return Triplet(**{"category": classify(texts["fine"]), **plain, **texts, **lists})
+        data = path.read_bytes()
+    except OSError as error:
+        raise QI2Error(f"no file of triplets {path} ({error.strerror}); give a JSONL file with short and fine in every line") from error
+    return [_read_line(line, path, number) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
+
+
+def _read_line(line: bytes, path: Path, number: int) -> Triplet:
+    where = f"{path}, line {number}"
+    try:
+        values = json.loads(line.decode())
+        given = {name: values[name] for name in Triplet.__dataclass_fields__ if values.get(name) is not None}
+        json.dumps(given, ensure_ascii=False).encode()  # halves of surrogate pairs
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise QI2Error(f"{where}: not a triplet ({error}); write a JSON object with short and fine, in UTF-8") from error
+    for name in ("short", "fine"):
+        if not isinstance(given.get(name), str) or not given[name].strip():
+            raise QI2Error(f"{where}: short and fine have to be texts")
+    lists = {name: _texts(given.pop(name, []), f"{where}: {name}") for name in LISTS}
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise QI2Error(f"{where}: {name} has to be a text, not {json.dumps(value)[:60]}")
+    for name, known in (("task", TASKS), ("category", CATEGORIES)):
+        if given.get(name, known[0]) not in known:
+            raise QI2Error(f"{where}: {name} is one of {', '.join(known)}, not {given[name][:60]!r}")
+    plain = {"id": f"{path.name}:{number}", "task": "t2i", "kind": "", "category": classify(given["fine"]), "reasoning": FULL}
+    return Triplet(**{**plain, **given, **lists})
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise QI2Error(f"{where} has to be a list of texts, not {json.dumps(value)[:60]}")
+    return tuple(value)
 
 
 def figures(triplets: Sequence[Triplet]) -> dict[str, float]:

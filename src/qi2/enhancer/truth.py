@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.data.world.checker import check, check_edit
 from qi2.data.world.credit import credit
 from qi2.data.world.edits import Edit
@@ -41,7 +42,11 @@ def consistency(image: Image.Image, truth: Scene | Edit, dropped: Sequence[str] 
 
 
 def read_truth(task: str, text: str) -> Scene | Edit | None:
-    """The scene or edit of a triplet; None where it is not known."""
+    """The scene or edit of a triplet; None where it is not known. Raises QI2Error for what is neither."""
     if not text:
         return None
-    return Edit.from_json(text) if task == "ti2i" else Scene.from_json(text)
+    kind = Edit if task == "ti2i" else Scene
+    try:
+        return kind.from_json(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise QI2Error(f"the truth of a {task} triplet is no {kind.__name__}: {text[:80]!r}; write it with {kind.__name__}.to_json, or leave it out") from error

@@ -40,7 +40,8 @@ class EnhancerExam:
         self.config, self.size, self.painter, self.samples = cfg.evaluate, cfg.evaluate.size, painter, samples
         self.boot = Bootstrap(self.config.seed, self.config.resamples)
         before = runs / "enhancer_sft"
-        self.enhancers = {REWRITTEN: Enhancer.load(runs / ENHANCER)} | ({SFT: Enhancer.load(before)} if before.exists() else {})
+        folders = {REWRITTEN: runs / ENHANCER} | ({SFT: before} if before.exists() else {})
+        self.enhancers = {name: Enhancer.load(folder, self.config.device) for name, folder in folders.items()}
         self.seeds: dict[str, list[int]] = {}
         self.triplets = self.asked(cfg)
 

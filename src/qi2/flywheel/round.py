@@ -148,8 +148,8 @@ class Flywheel:
         """Turn decisions into changes and candidates."""
         kinds = {case.id: f"{case.task}/{case.kind}" for case in found.cases}
         change = rl.adjust(found.decisions, found.by_id, self.cfg.rlhf, self.first.rlhf, self.cfg.flywheel.rl)
-        learnt = prompts.learn(found.decisions, found.by_id, found.known, self.cfg.flywheel.prompts)
-        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts", self._trainable())}
+        learnt = prompts.learn(found.decisions, found.by_id, found.known, self.cfg.flywheel.prompts, self.parts.heldout)
+        state.overrides = {**change.overrides, **prompts.write(learnt, self.home / "prompts", self.parts.heldout, self._trainable())}
         state.reasons += [*change.reasons, *learnt.reasons]
         state.acted = {name: list(tracks) for name, tracks in report.targets(found.decisions, kinds).items()}
         missing = [decision for decision in found.decisions if decision.track == "pretraining"]

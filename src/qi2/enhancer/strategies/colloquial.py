@@ -22,12 +22,15 @@ SHARE = 0.6  # of the phrases that have an everyday form get one
 def read_wordings(path: Path) -> dict[str, list[str]]:
     """A JSON file {phrase: [everyday phrases]}. Raises QI2Error that names the file and the entry."""
     try:
-        found = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise QI2Error(f"{path} cannot be read as wordings ({error}); write a JSON object {{phrase: [everyday phrases]}}") from error
+        found = json.loads(Path(path).read_bytes().decode())
+        json.dumps(found, ensure_ascii=False).encode()  # halves of surrogate pairs
+    except (OSError, ValueError, RecursionError) as error:
+        raise QI2Error(f"{path} cannot be read as wordings ({error}); write a JSON object {{phrase: [everyday phrases]}}, in UTF-8") from error
     for phrase, others in found.items() if isinstance(found, dict) else [("the file", None)]:
-        if not isinstance(others, list) or not all(isinstance(text, str) and text.strip() for text in others):
-            raise QI2Error(f"{path}: {phrase!r} has to be a list of phrases; write {{phrase: [everyday phrases]}}")
+        if not phrase.strip():
+            raise QI2Error(f"{path}: a phrase is empty; name what {others!r} stand for, or leave them out")
+        if not isinstance(others, list) or not others or not all(isinstance(text, str) and text.strip() for text in others):
+            raise QI2Error(f"{path}: {phrase!r} has to be a list of phrases that is not empty; write {{phrase: [everyday phrases]}}")
     return found
 
 

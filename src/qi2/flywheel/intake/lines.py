@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,17 @@ class Taken:
     bad: list[str] = field(default_factory=list)
 
 
-def read_lines(path: Path, store: SignalStore) -> Taken:
+def read_lines(path: Path, store: SignalStore, defaults: Mapping[str, str] | None = None) -> Taken:
     """Take a file ``{"image": "a.png", "prompt", "verdict", "why"?, "references"?, "consent"?, "subject"?, "model"?, "kind"?}``, one a line.
 
+    ``defaults``: of what a line leaves out.
     Pictures lie beside the file or below. A line is taken whole or not at all, and taking a file again takes nothing twice. Raises QI2Error where the file
     itself cannot be read.
     """
     found, path = Taken(), Path(path)
     for number, line in _lines(path):
         try:
-            row = _row(line)
+            row = {**(defaults or {}), **_row(line)}
             said = Feedback.of(row, KEYS)
             picture, *references = [_picture(path.parent, name) for name in (row["image"], *_names(row.get("references", [])))]
             receipt = take(store, said, picture, references, {"file": path.name, "line": number})
@@ -84,9 +85,12 @@ def _names(value: Any) -> list[str]:
 
 def _picture(folder: Path, name: Any) -> Image.Image:
     """A picture in the file's folder; links and dots that lead out of it are refused."""
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name:
         raise QI2Error(f"{str(name)[:60]!r} is no picture's name")
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # what no file can be called, or links in a circle
+        raise QI2Error(f"{str(name)[:60]!r} is no picture's name") from error
     if not path.is_relative_to(folder.resolve()):
         raise QI2Error(f"{name[:200]} lies outside {folder}; keep the pictures beside the file")
     return read_picture(path, name[:200])

@@ -20,7 +20,7 @@ from qi2.core.errors import QI2Error
 from qi2.data.filters.alignment import SIDE, coarse, matches, thumbnail, unpack
 from qi2.data.filters.hamming import links_between
 from qi2.data.filters.phash import LOW, phash
-from qi2.data.shards import Sidecar, read_image
+from qi2.data.shards import SIDECAR, Sidecar, read_image
 from qi2.data.world.edits import Edit
 from qi2.data.world.scene import Scene
 from qi2.data.world.split import HELDOUT_COMBOS, HELDOUT_WORDS, is_heldout
@@ -73,23 +73,13 @@ class HeldOut:
 
     @staticmethod
     def open(runs: Path, signals: Iterable[Any] = (), picture: Picture | None = None, pictures: bool = True) -> "HeldOut":
-        """The held-out rows of ``runs/raw``, the items of ``runs/evaluate``, and signals that are held out or whose person did not allow training.
+        """The held-out rows of ``runs/raw`` if there, the items of ``runs/evaluate``, and signals that are held out or whose person did not allow training.
 
         ``pictures``: whether those of the rows are looked at, which takes seconds; prompts alone are compared without.
         """
-        side = Sidecar.load(Path(runs) / "raw")
-        table = side.table[side.table["split"] == "heldout"]
-        held = HeldOut(world=bool((side.table["source"] == "world").any()))
-        for row in table.to_dict("records"):
-            try:
-                if pictures:
-                    held.picture(read_image(side.folder, {str(k): v for k, v in row.items()}), str(row["id"]))
-            except QI2Error:
-                continue  # what cannot be decoded cannot be copied either
-            truth = row["edit"] or row["scene"] or ""
-            for text in row["captions"] if row["task"] == "t2i" else []:
-                held.text(text)
-            held.truth(truth)
+        held = HeldOut()
+        if (Path(runs) / "raw" / SIDECAR).exists():
+            held._rows(Sidecar.load(Path(runs) / "raw"), pictures)
         for item in _evaluated(Path(runs) / "evaluate" / "results.json"):
             held.text(item["prompt"])
         for signal in signals:
@@ -100,6 +90,18 @@ class HeldOut:
                 for name in signal.pictures if picture else ():
                     held.picture(picture(name), f"signal {signal.id[:12]}")  # type: ignore[misc]
         return held
+
+    def _rows(self, side: Sidecar, pictures: bool) -> None:
+        self.world = bool((side.table["source"] == "world").any())
+        for row in side.table[side.table["split"] == "heldout"].to_dict("records"):
+            try:
+                if pictures:
+                    self.picture(read_image(side.folder, {str(k): v for k, v in row.items()}), str(row["id"]))
+            except QI2Error:
+                continue  # what cannot be decoded cannot be copied either
+            for text in row["captions"] if row["task"] == "t2i" else []:
+                self.text(text)
+            self.truth(row["edit"] or row["scene"] or "")
 
     def text(self, prompt: str) -> None:
         """Hold out a prompt."""

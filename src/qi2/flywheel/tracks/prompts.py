@@ -7,11 +7,11 @@ the enhancer's strategies then degrade other annotations into the same way of sp
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from qi2.core.publish import write_file
 from qi2.flywheel.attribution.cases import ARTICLES, Case
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.config import PromptTrackConfig
+
+if TYPE_CHECKING:
+    from qi2.flywheel.retrieval.leaks import HeldOut
 
 TOKEN = re.compile(r"[A-Za-z][A-Za-z'-]*|\d+")
 
@@ -36,24 +39,33 @@ class Wordings:
     reasons: list[str] = field(default_factory=list)
 
 
-def learn(decisions: Sequence[Decision], cases: Mapping[str, Case], known: Mapping[str, int] | None, cfg: PromptTrackConfig) -> Wordings:
-    """What prompt failures teach the enhancer; prompts of held-out suites give wordings of single words, never whole examples.
+def learn(
+    decisions: Sequence[Decision], cases: Mapping[str, Case], known: Mapping[str, int] | None, cfg: PromptTrackConfig, heldout: "Callable[[], HeldOut]"
+) -> Wordings:
+    """What prompt failures teach the enhancer. Of held-out prompts and of people who allowed diagnosis only nothing is learnt, no single word either.
 
     ``known``: what training prompts say; without them every word that only the failing prompt has counts.
     """
     pairs = [(cases[d.signal], best) for d in decisions if d.track == "prompt" and (best := _best(d, cases[d.signal].prompt))]
-    pairs = [pair for pair in pairs if pair[1] != pair[0].prompt]
+    own = [(case, fine) for case, fine in pairs if fine != case.prompt and not case.heldout]
+    free = [(case, fine) for case, fine in own if not held_out(heldout(), case.task, case.prompt, fine)]
     found = Wordings()
-    table = aligned([(case.prompt, fine) for case, fine in pairs], known, cfg.least)
+    table = aligned([(case.prompt, fine) for case, fine in free], known, cfg.least)
     if table:
         found.phrases = table
         said = "; ".join(f"{fine}: {', '.join(said)}" for fine, said in table.items())
         found.reasons.append(f"{sum(map(len, table.values()))} wordings that fail as they stand, each agreed on by at least {cfg.least} failures: {said}.")
-    free = [(case, fine) for case, fine in pairs if not case.heldout][: cfg.examples]
-    found.examples = [_triplet(case, fine, table) for case, fine in free]
-    if free:
-        found.reasons.append(f"{len(free)} prompts that fail as they stand, with the wording that succeeds, as examples for the enhancer.")
+    found.examples = [_triplet(case, fine, table) for case, fine in free[: cfg.examples]]
+    if found.examples:
+        found.reasons.append(f"{len(found.examples)} prompts that fail as they stand, with the wording that succeeds, as examples for the enhancer.")
+    if refused := len(own) - len(free):
+        found.reasons.append(f"{refused} failing prompts teach the enhancer nothing: they, or the wording that succeeds, are held out.")
     return found
+
+
+def held_out(heldout: "HeldOut", task: str, *texts: str) -> bool:
+    """Whether one of the texts is a held-out prompt, has the words of one, or names what the split holds out."""
+    return any(heldout.of_text(task, text, known=False) for text in texts)
 
 
 def _best(decision: Decision, prompt: str) -> str:
@@ -106,10 +118,11 @@ def _triplet(case: Case, fine: str, table: Mapping[str, Sequence[str]]) -> dict[
     return {"signal": case.id, "task": case.task, "short": case.prompt, "reasoning": "; ".join(steps) or "say it as the training captions do", "fine": fine}
 
 
-def write(found: Wordings, folder: Path, alive: Collection[str] | None = None) -> dict[str, Any]:
+def write(found: Wordings, folder: Path, heldout: "Callable[[], HeldOut]", alive: Collection[str] | None = None) -> dict[str, Any]:
     """Add to ``wordings.json`` and ``examples.jsonl`` in ``folder``; returns the overrides that give them to the enhancer.
 
-    Writing the same again adds nothing. ``alive``: signals that are not deleted and may be trained on; examples of all others leave the file.
+    Writing the same again adds nothing. ``alive``: signals that are not deleted and may be trained on; examples of all others leave the file, and those
+    that are held out by now, which is a further reason of ``found``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     overrides: dict[str, Any] = {}
@@ -123,8 +136,12 @@ def write(found: Wordings, folder: Path, alive: Collection[str] | None = None) -
         overrides["enhancer.triplets.wordings"] = [str(path)]
     path = folder / "examples.jsonl"
     before = path.read_text().splitlines() if path.exists() else []
-    lines = [line for line in before if alive is None or json.loads(line)["signal"] in alive]
-    lines = list(dict.fromkeys([*lines, *(json.dumps(example) for example in found.examples)]))
+    rows = [(line, json.loads(line)) for line in before]
+    allowed = [(line, row) for line, row in rows if alive is None or row["signal"] in alive]
+    kept = [line for line, row in allowed if not held_out(heldout(), row["task"], row["short"], row["fine"])]
+    if refused := len(allowed) - len(kept):
+        found.reasons.append(f"{refused} examples of earlier rounds are held out now and were taken from the enhancer.")
+    lines = list(dict.fromkeys([*kept, *(json.dumps(example) for example in found.examples)]))
     if lines != before:
         write_file(path, "".join(f"{line}\n" for line in lines).encode())
     if found.examples:
