@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,16 @@ def test_failures_too_few_to_act_on_change_nothing_and_are_kept_with_their_reaso
 def test_failures_of_another_model_are_not_tested(wheel: Flywheel) -> None:
     wheel.parts.store.add(failing(2, "sft"))
     assert wheel.open().provenance["failures"] == 0
+
+
+def test_a_prompt_that_fails_again_after_training_is_a_failure_of_the_next_round(wheel: Flywheel) -> None:
+    """The evaluation tells every prompt that fails, with the weights' hash and, beyond its first prompts, without a picture."""
+    manifest = wheel.runs / "rlhf" / "manifest.json"
+    for number, weights in enumerate(("ab" * 32, "cd" * 32), start=1):
+        manifest.write_text(json.dumps({"files": {"model.safetensors": weights}}))
+        wheel.parts.store.add([replace(signal, provenance={"weights": weights}) for signal in failing(2)])
+        assert (wheel.next, wheel.open().provenance["failures"], len(wheel.parts.store.all())) == (number, 2, 2 * number)
+        assert len((wheel.folder(1) / "decisions.jsonl").read_text().splitlines()) == 2
 
 
 def mined(n: int, right: bool = False, tried: int = 0) -> list[Signal]:
