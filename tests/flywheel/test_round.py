@@ -112,6 +112,13 @@ def test_failures_are_a_share_of_all_that_were_drawn_mined_ones_too(wheel: Flywh
     assert any("6 failures among 202 prompts of its kind" in reason for reason in wheel.open().reasons)
 
 
+def test_failures_that_were_not_tested_count_in_the_share_too(wheel: Flywheel) -> None:
+    wheel.cfg.flywheel.probes.most = 6
+    wheel.parts.store.add(mined(50, tried=100))
+    state = wheel.open()
+    assert state.provenance["failures"] == 6 and not any("no more than 10%" in reason for reason in state.reasons)
+
+
 def test_a_picture_that_only_a_reward_dislikes_is_not_attributed_but_kept(wheel: Flywheel) -> None:
     wheel.parts.store.add(mined(6, right=True))
     assert wheel.open().provenance["failures"] == 0 and len(wheel.parts.store.all()) == 6

@@ -56,8 +56,13 @@ class Diagnosis:
         write_file(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def diagnose(cfg: "Recipe", runs: Path, cases: Sequence[Case], tested: Tested | None = None, near: probes.Near | None = None) -> Diagnosis:
-    """Run every test with the run's models and decide. ``near``: similarities of the nearest training samples, where a vector index of them is there."""
+def diagnose(
+    cfg: "Recipe", runs: Path, cases: Sequence[Case], tested: Tested | None = None, near: probes.Near | None = None, failing: Sequence[Any] | None = None
+) -> Diagnosis:
+    """Run every test with the run's models and decide. ``near``: similarities of the nearest training samples, where a vector index of them is there.
+
+    ``failing``: all failing prompts, where ``cases`` are some of them only.
+    """
     wanted, runs = cfg.flywheel, Path(runs)
     prompts = training_prompts(runs)
     painter, known = probes.Painter(cfg, runs), counted(prompts) if prompts else None
@@ -70,7 +75,7 @@ def diagnose(cfg: "Recipe", runs: Path, cases: Sequence[Case], tested: Tested | 
     if near is not None:
         chosen = numpy_rng(wanted.probes.seed, "flywheel/ordinary").permutation(len(prompts))[:ORDINARY]
         probes.add_neighbours(evidence, near, [prompts[int(i)] for i in chosen], wanted.probes.neighbours)
-    decisions = decide(evidence, wanted.decide, known, tested)
+    decisions = decide(evidence, wanted.decide, known, tested, failing)
     return Diagnosis(list(cases), evidence, decisions, painter.name, known or {}, judge.threshold)
 
 
