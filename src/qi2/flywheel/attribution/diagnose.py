@@ -16,6 +16,7 @@ from qi2.flywheel.attribution.cases import T2I, Case, Evidence, counted
 from qi2.flywheel.attribution.decide import TRACKS, Decision, Tested, decide
 from qi2.flywheel.attribution.judges import Judged, Threshold, calibrate
 from qi2.flywheel.attribution.rewording import LanguageModel, WorldWordings
+from qi2.flywheel.retrieval.corpus import accepted_shards
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -80,15 +81,17 @@ def diagnose(
 
 
 def training_prompts(runs: Path) -> list[str]:
-    """Every caption and instruction of the rows that the run's image model trains on; none where the run has no raw rows."""
+    """Every caption and instruction of the rows that the run's image model trains on, accepted ones too; none where the run has no raw rows."""
     if not (runs / "raw" / SIDECAR).exists():
         return []
     import pandas as pd
 
-    table = pd.read_parquet(runs / "raw" / SIDECAR, columns=["id", "split", "task", "captions", "opt_out"])
-    table = table[(table["split"] == "train") & (table["task"] != "reference") & ~table["opt_out"]]
+    columns = ["id", "split", "task", "captions", "opt_out"]
+    raw, *accepted = (pd.read_parquet(folder / SIDECAR, columns=columns) for folder in (runs / "raw", *accepted_shards(runs)))
     if (runs / "encoded" / "rows.parquet").exists():  # what curation rejected taught nothing
-        table = table[table["id"].isin(pd.read_parquet(runs / "encoded" / "rows.parquet", columns=["id"])["id"])]
+        raw = raw[raw["id"].isin(pd.read_parquet(runs / "encoded" / "rows.parquet", columns=["id"])["id"])]
+    table = pd.concat([raw, *accepted])
+    table = table[(table["split"] == "train") & (table["task"] != "reference") & ~table["opt_out"]]
     return [str(text) for group in table["captions"] for text in group]
 
 
