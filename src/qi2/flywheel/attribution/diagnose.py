@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.shards import SIDECAR, Sidecar
 from qi2.flywheel.attribution import probes
@@ -33,7 +34,7 @@ class Diagnosis:
     decisions: list[Decision]
     model: str = ""
     known: Mapping[str, int] = field(default_factory=dict)
-    threshold: Threshold | None = None  # of the reward that judged where the truth is not known
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)  # by task, of the reward that judged where the truth is not known
 
     @property
     def by_id(self) -> dict[str, Case]:
@@ -77,7 +78,7 @@ def diagnose(
         chosen = numpy_rng(wanted.probes.seed, "flywheel/ordinary").permutation(len(prompts))[:ORDINARY]
         probes.add_neighbours(evidence, near, [prompts[int(i)] for i in chosen], wanted.probes.neighbours)
     decisions = decide(evidence, wanted.decide, known, tested, failing)
-    return Diagnosis(list(cases), evidence, decisions, painter.name, known or {}, judge.threshold)
+    return Diagnosis(list(cases), evidence, decisions, painter.name, known or {}, judge.thresholds)
 
 
 def training_prompts(runs: Path) -> list[str]:
@@ -112,7 +113,7 @@ def enhancer_of(runs: Path) -> probes.Reword | None:
 
 
 def judge_of(cfg: "Recipe", runs: Path, cases: Sequence[Case]) -> Judged:
-    """The exact checker, and for cases without a truth the run's alignment or instruction reward, calibrated on its own training pairs."""
+    """The exact checker, and for cases without a truth the run's alignment or instruction reward, each calibrated on training pairs of its own task."""
     unknown = {case.task for case in cases if case.truth is None}
     if not unknown or not (runs / "rewards").exists():
         return Judged()
@@ -128,15 +129,18 @@ def judge_of(cfg: "Recipe", runs: Path, cases: Sequence[Case]) -> Judged:
             values = [dict(zip(rows, scored, strict=True)).get(i, value) for i, value in enumerate(values)]
         return values
 
-    return Judged(score, _threshold(cfg, runs, score, sorted(unknown)[0]))
+    return Judged(score, {task: _threshold(cfg, runs, score, task) for task in sorted(unknown)})
 
 
 def _threshold(cfg: "Recipe", runs: Path, score: Any, task: str) -> Threshold:
-    """From training pairs of a task, each with its own prompt and with the next one's."""
+    """From training pairs of a task, each with its own prompt and with the next one's. Raises QI2Error where there are none."""
     side = Sidecar.load(runs / "raw")
     rows = side.table[
         (side.table["split"] == "train") & (side.table["task"] == task) & (side.table["captions"].map(len) > 0) & (side.table["source"] != "defect")
     ]
+    if not len(rows):
+        what = f"{side.folder} has no training pair of task {task}, on which the reward's threshold would be calibrated"
+        raise QI2Error(f"{what}: train on some, or take the failures of this task whose truth is not known out (flywheel.sources)")
     chosen = rows.iloc[numpy_rng(cfg.flywheel.probes.seed, "flywheel/threshold").permutation(len(rows))[: cfg.flywheel.probes.judged]]
     prompts, pictures = [str(texts[0]) for texts in chosen["captions"]], [side.image(name) for name in chosen["id"]]
     references = [[side.image(name) for name in names] if task != T2I else [] for names in chosen["references"]]
