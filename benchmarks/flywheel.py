@@ -74,10 +74,10 @@ class Bench:
     def diagnose(self, runs: Path, model: str, cases: Sequence[Any], tested: Any) -> Any:
         """Attribution of failures with the models of a run, and how near its training prompts are."""
         from qi2.flywheel.attribution.diagnose import diagnose
-        from qi2.flywheel.retrieval.corpus import Corpus
+        from qi2.flywheel.retrieval.corpus import Corpus, accepted_shards
 
         flywheel = replace(self.recipe.flywheel, probes=replace(self.recipe.flywheel.probes, model=model))
-        self.corpus = Corpus.open(runs, self.out / f"corpus-{runs.name}", pictures=False)
+        self.corpus = Corpus.open(runs, self.out / f"corpus-{runs.name}", pictures=False, extra=accepted_shards(runs))
         return diagnose(replace(self.recipe, flywheel=flywheel), runs, cases, tested, self.corpus.similarities)
 
     def heldout(self, runs: Path, model: str) -> dict[str, dict[str, bool]]:

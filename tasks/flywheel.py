@@ -25,7 +25,7 @@ from qi2.flywheel.collect.evaluation import Evaluated, failures
 from qi2.flywheel.collect.mined import mine_run
 from qi2.flywheel.collect.training import training_failures
 from qi2.flywheel.collect.votes import VoteSettings, arena_truths, lost_votes
-from qi2.flywheel.retrieval.corpus import Corpus
+from qi2.flywheel.retrieval.corpus import Corpus, accepted_shards
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
@@ -102,7 +102,7 @@ def parts(recipe: "Recipe", scale: str) -> Parts:
 
     @cache
     def corpus() -> Corpus:
-        return Corpus.open(runs, home(scale) / "corpus", pictures=False)
+        return Corpus.open(runs, home(scale) / "corpus", pictures=False, extra=accepted_shards(runs))
 
     @cache
     def heldout() -> HeldOut:

@@ -71,6 +71,33 @@ def test_a_weakness_no_larger_than_tolerated_changes_nothing() -> None:
     assert tracks(evidence, tested={("t2i", "count"): 10}) != {"none"}
 
 
+def test_failures_beyond_the_ones_that_are_tested_count_in_their_kinds_share() -> None:
+    """A model that fails at all of 25 kinds, of whose 1,500 failures 240 are tested: 10 or 9 of each kind."""
+    kinds = [f"kind{i}" for i in range(25)]
+    failing = [Case(f"{kind}-{i}", "t2i", kind, f"a thing {i}") for kind in kinds for i in range(60)]
+    evidence = [item for kind in kinds for item in group(10 - (kind in kinds[15:]), kind, "a thing", own=0.25, reworded=0.25)]
+    asked = {("t2i", kind): 60 for kind in kinds}
+    assert tracks(evidence, tested=asked) == {"none"} and tracks(evidence, tested=asked, failing=failing) == {"rl"}
+    most = [case for case in failing if case.kind == "kind0" or case.id.endswith(("-1", "-2", "-3"))]  # one kind fails, the others hardly do
+    decided = decide(evidence, RULES, None, asked, most)
+    assert {d.track for d in decided[:10]} == {"rl"} and {d.track for d in decided[10:]} == {"none"}
+    assert decided[0].evidence["group"]["failures"] == 60 and "3 failures among 60 prompts of its kind" in decided[-1].reason
+
+
+def test_of_a_group_that_a_word_parts_its_own_failures_count() -> None:
+    four, two = "four red stars", "two red stars"
+    evidence = [*group(10, "count", four, seed=1, own=0.0, reworded=0.0), *group(10, "count", two, seed=2, own=0.3, reworded=0.3)]
+    failing = [Case(str(i), "t2i", "count", two if i < 12 else four) for i in range(72)]
+    decided = decide(evidence, RULES, None, {("t2i", "count"): 100}, [*failing, Case("e", "ti2i", "count", four), Case("o", "t2i", "one", four)])
+    assert (decided[0].track, decided[0].evidence["group"]["failures"]) == ("pretraining", 60)
+    assert decided[10].track == "none" and "12 failures among 100 prompts" in decided[10].reason
+
+
+def test_where_too_few_of_many_failures_were_tested_the_reason_says_so() -> None:
+    (decision, *_) = decide(group(3, "count", own=0.0), RULES, None, None, [Case(str(i), "t2i", "count", "a thing") for i in range(60)])
+    assert decision.track == "none" and "3 of its 60 failures were tested, fewer than 5; raise flywheel.probes.most" in decision.reason
+
+
 def test_a_word_whose_prompts_fare_differently_parts_a_kind() -> None:
     never = group(10, "count", "four red stars", seed=1, own=0.0, reworded=0.0)
     luck = group(10, "count", "two red stars", seed=2, own=0.8, reworded=0.8)

@@ -21,10 +21,12 @@ from qi2.data.world.checker import check
 from qi2.data.world.edits import Edit, sample_edit
 from qi2.data.world.scene import Scene
 from qi2.data.world.split import is_heldout
-from qi2.flywheel.retrieval.corpus import Corpus
-from qi2.flywheel.retrieval.leaks import HeldOut
+from qi2.flywheel.attribution.diagnose import training_prompts
+from qi2.flywheel.retrieval.corpus import Corpus, accepted_shards
+from qi2.flywheel.retrieval.leaks import HeldOut, look
+from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
-from qi2.flywheel.tracks.pretraining import Track, candidates, unused_rows, write_accepted
+from qi2.flywheel.tracks.pretraining import Track, candidates, taken_rows, unused_rows, write_accepted
 from qi2.recipe import Recipe
 from tasks.flywheel import parts
 from tests.evaluation.vlm_server import serve
@@ -129,6 +131,50 @@ def test_the_configured_captioner_is_the_one_that_a_round_asks(runs: Path, tmp_p
         found = parts(recipe, "tiny").augment([Decision("u")], {"u": case}, 5)
     assert {one.origin["row"] for one in found} == {"world-5", "world-6"} and len(server.asked) == 2
     assert {(one.prompt, one.origin["captioned_by"]) for one in found} == {("Something of 64 pixels, seen from the front.", "served small-vlm")}
+
+
+def _accept_all(queue: ReviewQueue, made: list[Candidate], runs: Path) -> None:
+    """Review that accepts everything, and stage `accepted`."""
+    queue.put(made)
+    for one in made:
+        queue.decide(one.id, "accept", by="somebody")
+    write_accepted(queue, runs / "accepted" / "shards", HeldOut.open(runs))
+
+
+def test_the_next_round_knows_what_this_one_added(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(runs, run := tmp_path / "runs" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    edit = sample_edit(numpy_rng(0, "failing-edit"), "move")
+    cases = {"s": _case("s", scenes(1, "failing", shows)[0]), "e": Case("e", "ti2i", "edit/move", edit.instruction, edit)}
+    now, before = parts(Recipe(), "tiny"), len(training_prompts(run))
+    first = list(now.augment([Decision(name) for name in cases], cases, 6))
+    assert now.near is not None and now.near([first[0].prompt], 1)[0][0] < 0.95
+    _accept_all(now.queue, first, run)
+    later = parts(Recipe(), "tiny")
+    assert later.near is not None and later.near([first[0].prompt], 1)[0][0] > 0.999
+    assert len(training_prompts(run)) == before + 6 and set(training_prompts(run)) >= {one.prompt for one in first}
+    again = {f"{name}, of the next weights": replace(case, id=f"{name}, of the next weights") for name, case in cases.items()}
+    for named in (cases, again):
+        second = later.augment([Decision(name) for name in named], named, 6)
+        assert len(second) == 6 and not {_shown(one) for one in second} & {_shown(one) for one in first}
+
+
+def _shown(one: Candidate) -> Any:
+    """What a candidate shows, however it is said."""
+    if one.task == "t2i":
+        return look(Scene.from_json(one.truth))
+    edit = Edit.from_json(one.truth)
+    return (edit.kind, *map(look, (*edit.references, edit.target)))
+
+
+def test_an_unused_row_that_was_accepted_is_not_proposed_under_another_caption(track: Track, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs, run := tmp_path / "run")
+    track = replace(track, curated=_curated(tmp_path / "curated", {"world-5": "balance", "world-6": "not_admitted"}))
+    case = Case("u", "t2i", "mine", track.corpus.rows["world-6"]["captions"][0])
+    _accept_all(track.queue, candidates([Decision("u")], {"u": case}, 1, track), run)
+    corpus = Corpus.open(run, tmp_path / "next", pictures=False, extra=accepted_shards(run))
+    made = candidates([Decision("u")], {"u": case}, 5, replace(track, corpus=corpus, captioner=TruthCaptioner()))
+    assert taken_rows(corpus) == {"world-6"} and [one.origin["row"] for one in made] == ["world-5"]
 
 
 def test_an_answer_that_fails_its_check_is_asked_for_again_and_then_the_rows_own_stands(track: Track, tmp_path: Path) -> None:

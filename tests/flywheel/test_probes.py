@@ -5,19 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from qi2.core.errors import QI2Error
+from qi2.data.shards import ShardWriter, Sidecar
 from qi2.data.world.render import render
 from qi2.data.world.scene import Object, Scene
 from qi2.evaluation.config import EvaluateConfig
 from qi2.evaluation.suites.world import edit_suite, t2i_suite
 from qi2.flywheel.attribution import judges, probes
 from qi2.flywheel.attribution.cases import Case, from_signals
+from qi2.flywheel.attribution.diagnose import judge_of
 from qi2.flywheel.attribution.rewording import WorldWordings
 from qi2.flywheel.config import FlywheelConfig, ProbesConfig
 from qi2.models.config import SamplerConfig
+from qi2.rewards.score import RewardModels
 from tests.evaluation.untrained import EVALUATE, build_run
+from tests.flywheel.retrieval_world import make_raw, row, scenes
 
 
 @dataclass
@@ -91,10 +96,51 @@ def test_without_a_truth_the_calibrated_reward_judges() -> None:
     assert threshold.value == pytest.approx(0.15)  # any from .1 to .2 or from .3 to .7 is as good
     assert threshold.error == pytest.approx(0.125)
     case, picture = Case("x", "t2i", "user", "a dog"), Image.new("RGB", (8, 8))
-    judged = judges.Judged(lambda shown: [0.9, 0.1], threshold)
+    judged = judges.Judged(lambda shown: [0.9, 0.1], {"t2i": threshold})
     assert judged([(case, picture), (case, picture)]) == [True, False]
     with pytest.raises(QI2Error, match="make reproduce STAGE=rewards"):
         judges.Judged()([(case, picture)])
+    with pytest.raises(QI2Error, match="make reproduce STAGE=rewards"):
+        judged([(Case("y", "ti2i", "user", "make it blue", references=(picture,)), picture)])
+
+
+class Rewards:
+    """Scores 2 more where the prompt is a picture's own; the alignment reward lies 3 above the instruction reward."""
+
+    def __init__(self, raw: Path) -> None:
+        side = Sidecar.load(raw)
+        self.own = {side.image(row["id"]).tobytes(): set(row["captions"]) for row in side.table.to_dict("records")}
+
+    def score(self, name: str, prompts: list[str], images: list[Image.Image], sources: object = None) -> torch.Tensor:
+        assert (sources is not None) is (name == "instruction")
+        right = [prompt in self.own[image.tobytes()] for prompt, image in zip(prompts, images, strict=True)]
+        return torch.tensor(right) * 2.0 + {"alignment": 3.0, "instruction": 0.0}[name]
+
+
+def test_every_task_is_judged_against_its_own_rewards_threshold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_raw(tmp_path / "raw", 20)
+    (tmp_path / "rewards").mkdir()
+    monkeypatch.setattr(RewardModels, "load", lambda *given: Rewards(tmp_path / "raw"))
+    side, recipe = Sidecar.load(tmp_path / "raw"), Recipe()
+    rows = {row["id"]: row for row in side.table.to_dict("records")}
+    shown = []
+    for name, task in (("world-0", "t2i"), ("edit-0", "ti2i")):
+        references = tuple(side.image(one) for one in rows[name]["references"])
+        for prompt in (rows[name]["captions"][0], "something else"):
+            shown.append((Case(f"{name} {prompt}", task, "user", prompt, references=references), side.image(name)))
+    for own in (shown, shown[:2], shown[2:]):
+        judge = judge_of(recipe, tmp_path, [case for case, _ in own])  # type: ignore[arg-type]
+        assert judge(own) == [True, False] * (len(own) // 2) and set(judge.thresholds) == {case.task for case, _ in own}
+
+
+def test_a_task_without_training_pairs_has_no_threshold_and_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ShardWriter(tmp_path / "raw") as writer:
+        writer.add(row("world-0", scenes(1, "pairs", lambda scene: True)[0]))
+    (tmp_path / "rewards").mkdir()
+    monkeypatch.setattr(RewardModels, "load", lambda *given: Rewards(tmp_path / "raw"))
+    edit = Case("e", "ti2i", "user", "make it blue", references=(Image.new("RGB", (8, 8)),))
+    with pytest.raises(QI2Error, match=r"no training pair of task ti2i.*flywheel\.sources"):
+        judge_of(Recipe(), tmp_path, [edit])  # type: ignore[arg-type]
 
 
 def test_neighbours_are_compared_with_those_of_ordinary_prompts(cases: list[Case]) -> None:

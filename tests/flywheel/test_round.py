@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,16 @@ def test_failures_of_another_model_are_not_tested(wheel: Flywheel) -> None:
     assert wheel.open().provenance["failures"] == 0
 
 
+def test_a_prompt_that_fails_again_after_training_is_a_failure_of_the_next_round(wheel: Flywheel) -> None:
+    """The evaluation tells every prompt that fails, with the weights' hash and, beyond its first prompts, without a picture."""
+    manifest = wheel.runs / "rlhf" / "manifest.json"
+    for number, weights in enumerate(("ab" * 32, "cd" * 32), start=1):
+        manifest.write_text(json.dumps({"files": {"model.safetensors": weights}}))
+        wheel.parts.store.add([replace(signal, provenance={"weights": weights}) for signal in failing(2)])
+        assert (wheel.next, wheel.open().provenance["failures"], len(wheel.parts.store.all())) == (number, 2, 2 * number)
+        assert len((wheel.folder(1) / "decisions.jsonl").read_text().splitlines()) == 2
+
+
 def mined(n: int, right: bool = False, tried: int = 0) -> list[Signal]:
     """Bad cases of one mining; where they are ``right`` only a reward has complained."""
     facts, verdict = {"seed": 1, "tried": {"t2i/one": tried or n}}, {"attributes": {"count": right}, "tests": ["low"] if right else ["checker"]}
@@ -101,6 +111,13 @@ def test_what_mining_found_and_cost_stands_in_the_report(wheel: Flywheel) -> Non
 def test_failures_are_a_share_of_all_that_were_drawn_mined_ones_too(wheel: Flywheel) -> None:
     wheel.parts.store.add(mined(6, tried=200))
     assert any("6 failures among 202 prompts of its kind" in reason for reason in wheel.open().reasons)
+
+
+def test_failures_that_were_not_tested_count_in_the_share_too(wheel: Flywheel) -> None:
+    wheel.cfg.flywheel.probes.most = 6
+    wheel.parts.store.add(mined(50, tried=100))
+    state = wheel.open()
+    assert state.provenance["failures"] == 6 and not any("no more than 10%" in reason for reason in state.reasons)
 
 
 def test_a_picture_that_only_a_reward_dislikes_is_not_attributed_but_kept(wheel: Flywheel) -> None:

@@ -68,6 +68,24 @@ def test_the_same_failure_told_twice_is_one(tmp_path: Path) -> None:
     assert len(store.all()) == 2 and store.version == 2
 
 
+def test_the_same_prompt_that_fails_with_other_weights_is_another_failure(tmp_path: Path) -> None:
+    store = SignalStore(tmp_path)
+    for weights, new in (("ab", 1), ("cd", 1), ("ab", 0)):
+        assert store.add([failure(provenance={"weights": weights, "item": "t2i-0"})]) == new
+    assert [one.provenance["weights"] for one in store.all()] == ["ab", "cd"] and len({one.id for one in store.all()}) == 2
+    assert failure(provenance={"weights": ""}).id == failure().id == failure(provenance={"item": "t2i-0"}).id
+
+
+def test_the_id_that_a_signal_was_stored_with_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SignalStore(tmp_path)
+    with monkeypatch.context() as older:
+        older.setattr(Signal, "id", property(lambda self: f"older {self.prompt}"))
+        store.add([failure("a", provenance={"weights": "ab"}), failure("b"), failure("c", verdict={"said": "good"})])
+    found = store.all()
+    assert [one.id for one in found] == ["older a", "older b"] and [one.id for one in store.praised()] == ["older c"]
+    assert store.find("older a") == found[0] and store.delete(id=found[0].id, why="asked") == 1 and len(store.all()) == 1
+
+
 def test_an_old_version_is_read_as_it_was(tmp_path: Path) -> None:
     store = SignalStore(tmp_path)
     store.add([failure("a"), failure("b")])

@@ -27,7 +27,7 @@ def mine(args: argparse.Namespace) -> None:
 def attribute(args: argparse.Namespace) -> None:
     """qi2 flywheel attribute RUNS --store FOLDER"""
     from qi2.config import load
-    from qi2.flywheel.attribution.cases import from_signals
+    from qi2.flywheel.attribution.cases import distinct, from_signals
     from qi2.flywheel.attribution.diagnose import diagnose
     from qi2.recipe import Recipe, scale_layers
 
@@ -35,7 +35,7 @@ def attribute(args: argparse.Namespace) -> None:
     recipe = load(Recipe, scale_layers(Path("conf"), args.scale or args.runs.name), [*overrides, *args.set])
     store = opened(args.store)
     found = [signal for signal in store.all() if not args.stage or signal.model == args.stage]
-    diagnosis = diagnose(recipe, args.runs, from_signals(found, store.picture, recipe.flywheel.probes.most))
+    diagnosis = diagnose(recipe, args.runs, from_signals(found, store.picture, recipe.flywheel.probes.most), failing=distinct(found))
     for reason, count in sorted(diagnosis.reasons().items(), key=lambda pair: -pair[1]):
         print(f"{count:>5}  {reason}")
     print(", ".join(f"{track} {n}" for track, n in diagnosis.counts().items()))

@@ -22,7 +22,7 @@ from qi2.core.publish import file_sha256, write_file
 from qi2.data.shards import SIDECAR
 from qi2.evaluation.bootstrap import Bootstrap
 from qi2.flywheel import report
-from qi2.flywheel.attribution.cases import Case, from_signals
+from qi2.flywheel.attribution.cases import Case, distinct, from_signals
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
 from qi2.flywheel.attribution.probes import Near, last_model
@@ -110,7 +110,7 @@ class Flywheel:
         store, most = self.parts.store, self.cfg.flywheel.probes.most
         cases = from_signals(signals, store.picture, most)
         self.forget()
-        found = diagnose(self.cfg, self.runs, cases, asked, self.parts.near)
+        found = diagnose(self.cfg, self.runs, cases, asked, self.parts.near, distinct(signals))
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         found.write(folder / "decisions.jsonl")

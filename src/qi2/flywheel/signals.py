@@ -51,8 +51,9 @@ class Signal:
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 of what identifies the failure: the same one told twice is one."""
-        facts = [self.source, self.task, self.prompt, self.model, self.picture, self.seed, self.subject]
+        """SHA-256 of what identifies the failure: the same one told twice is one, the same prompt failing with other weights is another."""
+        facts: list[Any] = [self.source, self.task, self.prompt, self.model, self.picture, self.seed, self.subject]
+        facts += [weights] if (weights := self.provenance.get("weights")) else []
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     @property

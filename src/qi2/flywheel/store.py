@@ -7,7 +7,7 @@ A deletion leaves a tombstone: when, why, and a keyed hash that refuses the same
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
@@ -66,11 +66,11 @@ class SignalStore(Archive):
 
     def all(self, version: int | None = None) -> list[Signal]:
         """The failures as of a version, in the order of arrival, without what was deleted since, and without praise."""
-        return [Signal.from_json(row["body"]) for row in self.rows(version)]
+        return [_signal(row) for row in self.rows(version)]
 
     def praised(self, version: int | None = None) -> list[Signal]:
         """What people called good: nothing to repair, but nothing to break either."""
-        return [Signal.from_json(row["body"]) for row in self.rows(version, praise=True)]
+        return [_signal(row) for row in self.rows(version, praise=True)]
 
     def rows(self, version: int | None = None, praise: bool = False) -> list[dict[str, Any]]:
         """Like ``all`` or ``praised``, with number, id, created (UTC), body (JSON) and ``changed``: the consent where it is not the first."""
@@ -85,8 +85,8 @@ class SignalStore(Archive):
     def find(self, id: str) -> Signal | None:
         """A signal by its id; None where there is none, or it was deleted."""
         with self.ledger.access() as database:
-            row = database.execute(f"SELECT body, {CONSENT} FROM signals s WHERE id = :id", {"id": id, "version": _version(database)}).fetchone()
-        return Signal.from_json(_as_of_now(dict(row))["body"]) if row else None
+            row = database.execute(f"SELECT id, body, {CONSENT} FROM signals s WHERE id = :id", {"id": id, "version": _version(database)}).fetchone()
+        return _signal(_as_of_now(dict(row))) if row else None
 
     def deleted(self, id: str) -> bool:
         """Whether a signal of this id was deleted, so that it is taken no more."""
@@ -150,6 +150,13 @@ class SignalStore(Archive):
 
 def _version(database: Connection) -> int:
     return int(database.execute(f"SELECT MAX(n) FROM ({LAST})").fetchone()[0])
+
+
+def _signal(row: Mapping[str, Any]) -> Signal:
+    """The signal of a row. The id that it was stored with stands, by which rounds, deletions and digests know it, whatever ids are made of since."""
+    found = Signal.from_json(row["body"])
+    vars(found)["id"] = row["id"]
+    return found
 
 
 def _as_of_now(row: dict[str, Any]) -> dict[str, Any]:

@@ -69,12 +69,16 @@ def from_signals(signals: Sequence[Any], picture: Callable[[str], Image.Image], 
 
     An edit whose references cannot be had is left out: nothing could be drawn for it.
     """
+    cases = [case_of(signal, picture) for signal in in_turn(distinct(signals), lambda signal: (signal.task, signal.kind), most)]
+    return [case for case in cases if case.task == T2I or case.references]
+
+
+def distinct(signals: Iterable[Any]) -> list[Any]:
+    """The first signal of every failing prompt and truth, in their order."""
     found: dict[tuple[str, str, str], Any] = {}
     for signal in signals:
         found.setdefault((signal.task, signal.prompt, signal.truth), signal)
-    chosen = in_turn(list(found.values()), lambda signal: (signal.task, signal.kind), most)
-    cases = [case_of(signal, picture) for signal in chosen]
-    return [case for case in cases if case.task == T2I or case.references]
+    return list(found.values())
 
 
 def case_of(signal: Any, picture: Callable[[str], Image.Image]) -> Case:

@@ -2,7 +2,8 @@
 
 Failures of one cause are pooled, since one prompt's pictures hardly decide anything: by task and kind, then by the word whose prompts fare differently.
 A group is acted on only where its own prompts succeed less often than ``mostly`` beyond chance, all groups being one family of tests (``error``), and
-where it is more than a share ``tolerate`` of what was asked of its kind. Then, in this order:
+where it is more than a share ``tolerate`` of what was asked of its kind: all its failing prompts count there, those too that were not tested, since a
+round tests so many at most. Then, in this order:
 
 1. prompt: other wordings, or the enhancer's, succeed more often than its own, beyond chance and by ``gain``, and are not rare themselves.
 2. pretraining: it never succeeds (below ``never`` beyond chance, by no sampler above it), and training data like it are scarce: what its prompts have in
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qi2.flywheel.attribution import statistics as st
-from qi2.flywheel.attribution.cases import Case, Evidence, Tally
+from qi2.flywheel.attribution.cases import Evidence, Tally, said
 from qi2.flywheel.attribution.probes import BEFORE, ENHANCED, HIGH, LOW, OWN, REWORDED, STEPS
 from qi2.flywheel.config import DecideConfig
 
@@ -30,6 +31,10 @@ Known = Mapping[str, int]
 """How many training prompts have each feature (`qi2.flywheel.attribution.cases.counted`)."""
 Tested = Mapping[tuple[str, str], int]
 """How many prompts of every (task, kind) were tried where the failures come from."""
+
+
+Failing = tuple[str, str, set[str]]
+"""Task, kind and features of a failing prompt, tested or not."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,26 @@ class Group:
         found = [[e.tallies[p] for p in probes if p in e.tallies] for e in self.members]
         return [Tally(sum(t.right for t in own), sum(t.tried for t in own)) for own in found]
 
+    def count(self, failing: Sequence[Failing]) -> int:
+        """How many of the failing prompts belong to it."""
+        own = [said for task, kind, said in failing if (task, kind) == (self.task, self.kind)]
+        return sum(said.issuperset(self.words) and said.isdisjoint(self.without) for said in own)
 
-def decide(evidence: Sequence[Evidence], cfg: DecideConfig, known: Known | None = None, tested: Tested | None = None) -> list[Decision]:
-    """One decision per case, in their order. ``known``: what training prompts say, where it is known."""
+
+def decide(
+    evidence: Sequence[Evidence], cfg: DecideConfig, known: Known | None = None, tested: Tested | None = None, failing: Sequence[Any] | None = None
+) -> list[Decision]:
+    """One decision per case, in their order. ``known``: what training prompts say, where it is known.
+
+    ``failing``: all failing prompts with task and kind (signals, cases), where evidence is of some of them only.
+    """
     groups = grouped(evidence, cfg, known)
+    failing = [e.case for e in evidence] if failing is None else failing
+    failed = [(one.task, one.kind, features(one.prompt, known)) for one in failing]
     weak = st.holm([st.below(group.tallies(OWN), cfg.mostly) if len(group.members) >= cfg.least else 1.0 for group in groups])
     decided: dict[str, Decision] = {}
     for group, p in zip(groups, weak, strict=True):
-        group.facts = facts(group, p)
+        group.facts = {"failures": group.count(failed), **facts(group, p)}
         if known is not None:
             group.facts["training_prompts"] = {feature: known.get(feature, 0) for feature in common(group)}
         track, reason = _route(group, p, cfg, tested or {})
@@ -93,7 +110,7 @@ def grouped(evidence: Sequence[Evidence], cfg: DecideConfig, known: Known | None
 
 def _parted(group: Group, cfg: DecideConfig, known: Known | None, left: int) -> list[Group]:
     """The group, or its two parts by the word that tells them apart best, beyond chance over all words that were tried."""
-    said = [features(e.case, known) for e in group.members]
+    said = [features(e.case.prompt, known) for e in group.members]
     rates = [e.rate(OWN) or 0.0 for e in group.members]
     options = {}
     for word in sorted(set().union(*said) if said else ()):
@@ -113,9 +130,9 @@ def _parted(group: Group, cfg: DecideConfig, known: Known | None, left: int) -> 
     ]
 
 
-def features(case: Case, known: Known | None) -> set[str]:
+def features(prompt: str, known: Known | None) -> set[str]:
     """What a prompt says, and whether any of it is new."""
-    own = set(case.features)
+    own = set(said(prompt))
     return own | ({NEW} if known is not None and any(new(feature, known) for feature in own) else set())
 
 
@@ -151,18 +168,18 @@ def facts(group: Group, p: float) -> dict[str, Any]:
 
 def _route(group: Group, p: float, cfg: DecideConfig, tested: Tested) -> tuple[str, str]:
     """The group's track and why."""
-    own = group.facts[OWN]
+    own, failures = group.facts[OWN], group.facts["failures"]
     seen = f"{own['right']} of {own['tried']} new pictures of its {len(group.members)} prompts are right"
+    if len(group.members) < cfg.least <= failures:
+        some = f"{len(group.members)} of its {failures} failures were tested, fewer than {cfg.least}"
+        return "none", f"{group.name}: too few were tested to act on it ({some}; raise flywheel.probes.most); {seen}."
     if len(group.members) < cfg.least:
         return "none", f"{group.name}: too few failures of one kind to act on ({len(group.members)} of {cfg.least}); {seen}."
     if p >= cfg.error:
         return "none", f"{group.name}: bad luck of one noise, not a weakness: {seen}, not fewer than {cfg.mostly:.0%} beyond chance (p {p:.2g})."
     asked = tested.get((group.task, group.kind), 0)
-    if asked and _rare(len(group.members), asked, cfg):
-        return (
-            "none",
-            f"{group.name}: {len(group.members)} failures among {asked} prompts of its kind are no more than {cfg.tolerate:.0%} beyond chance; {seen}.",
-        )
+    if asked and _rare(failures, asked, cfg):
+        return "none", f"{group.name}: {failures} failures among {asked} prompts of its kind are no more than {cfg.tolerate:.0%} beyond chance; {seen}."
     for probe in (ENHANCED, REWORDED):
         if _helps(group, probe, cfg):
             other = group.facts[probe]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from qi2.core.errors import QI2Error
 from qi2.core.rng import numpy_rng
 from qi2.data.shards import SIDECAR, Sidecar
 from qi2.flywheel.attribution import probes
@@ -16,6 +17,7 @@ from qi2.flywheel.attribution.cases import T2I, Case, Evidence, counted
 from qi2.flywheel.attribution.decide import TRACKS, Decision, Tested, decide
 from qi2.flywheel.attribution.judges import Judged, Threshold, calibrate
 from qi2.flywheel.attribution.rewording import LanguageModel, WorldWordings
+from qi2.flywheel.retrieval.corpus import accepted_shards
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -32,7 +34,7 @@ class Diagnosis:
     decisions: list[Decision]
     model: str = ""
     known: Mapping[str, int] = field(default_factory=dict)
-    threshold: Threshold | None = None  # of the reward that judged where the truth is not known
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)  # by task, of the reward that judged where the truth is not known
 
     @property
     def by_id(self) -> dict[str, Case]:
@@ -56,8 +58,13 @@ class Diagnosis:
         write_file(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def diagnose(cfg: "Recipe", runs: Path, cases: Sequence[Case], tested: Tested | None = None, near: probes.Near | None = None) -> Diagnosis:
-    """Run every test with the run's models and decide. ``near``: similarities of the nearest training samples, where a vector index of them is there."""
+def diagnose(
+    cfg: "Recipe", runs: Path, cases: Sequence[Case], tested: Tested | None = None, near: probes.Near | None = None, failing: Sequence[Any] | None = None
+) -> Diagnosis:
+    """Run every test with the run's models and decide. ``near``: similarities of the nearest training samples, where a vector index of them is there.
+
+    ``failing``: all failing prompts, where ``cases`` are some of them only.
+    """
     wanted, runs = cfg.flywheel, Path(runs)
     prompts = training_prompts(runs)
     painter, known = probes.Painter(cfg, runs), counted(prompts) if prompts else None
@@ -70,20 +77,22 @@ def diagnose(cfg: "Recipe", runs: Path, cases: Sequence[Case], tested: Tested | 
     if near is not None:
         chosen = numpy_rng(wanted.probes.seed, "flywheel/ordinary").permutation(len(prompts))[:ORDINARY]
         probes.add_neighbours(evidence, near, [prompts[int(i)] for i in chosen], wanted.probes.neighbours)
-    decisions = decide(evidence, wanted.decide, known, tested)
-    return Diagnosis(list(cases), evidence, decisions, painter.name, known or {}, judge.threshold)
+    decisions = decide(evidence, wanted.decide, known, tested, failing)
+    return Diagnosis(list(cases), evidence, decisions, painter.name, known or {}, judge.thresholds)
 
 
 def training_prompts(runs: Path) -> list[str]:
-    """Every caption and instruction of the rows that the run's image model trains on; none where the run has no raw rows."""
+    """Every caption and instruction of the rows that the run's image model trains on, accepted ones too; none where the run has no raw rows."""
     if not (runs / "raw" / SIDECAR).exists():
         return []
     import pandas as pd
 
-    table = pd.read_parquet(runs / "raw" / SIDECAR, columns=["id", "split", "task", "captions", "opt_out"])
-    table = table[(table["split"] == "train") & (table["task"] != "reference") & ~table["opt_out"]]
+    columns = ["id", "split", "task", "captions", "opt_out"]
+    raw, *accepted = (pd.read_parquet(folder / SIDECAR, columns=columns) for folder in (runs / "raw", *accepted_shards(runs)))
     if (runs / "encoded" / "rows.parquet").exists():  # what curation rejected taught nothing
-        table = table[table["id"].isin(pd.read_parquet(runs / "encoded" / "rows.parquet", columns=["id"])["id"])]
+        raw = raw[raw["id"].isin(pd.read_parquet(runs / "encoded" / "rows.parquet", columns=["id"])["id"])]
+    table = pd.concat([raw, *accepted])
+    table = table[(table["split"] == "train") & (table["task"] != "reference") & ~table["opt_out"]]
     return [str(text) for group in table["captions"] for text in group]
 
 
@@ -104,7 +113,7 @@ def enhancer_of(runs: Path) -> probes.Reword | None:
 
 
 def judge_of(cfg: "Recipe", runs: Path, cases: Sequence[Case]) -> Judged:
-    """The exact checker, and for cases without a truth the run's alignment or instruction reward, calibrated on its own training pairs."""
+    """The exact checker, and for cases without a truth the run's alignment or instruction reward, each calibrated on training pairs of its own task."""
     unknown = {case.task for case in cases if case.truth is None}
     if not unknown or not (runs / "rewards").exists():
         return Judged()
@@ -120,15 +129,18 @@ def judge_of(cfg: "Recipe", runs: Path, cases: Sequence[Case]) -> Judged:
             values = [dict(zip(rows, scored, strict=True)).get(i, value) for i, value in enumerate(values)]
         return values
 
-    return Judged(score, _threshold(cfg, runs, score, sorted(unknown)[0]))
+    return Judged(score, {task: _threshold(cfg, runs, score, task) for task in sorted(unknown)})
 
 
 def _threshold(cfg: "Recipe", runs: Path, score: Any, task: str) -> Threshold:
-    """From training pairs of a task, each with its own prompt and with the next one's."""
+    """From training pairs of a task, each with its own prompt and with the next one's. Raises QI2Error where there are none."""
     side = Sidecar.load(runs / "raw")
     rows = side.table[
         (side.table["split"] == "train") & (side.table["task"] == task) & (side.table["captions"].map(len) > 0) & (side.table["source"] != "defect")
     ]
+    if not len(rows):
+        what = f"{side.folder} has no training pair of task {task}, on which the reward's threshold would be calibrated"
+        raise QI2Error(f"{what}: train on some, or take the failures of this task whose truth is not known out (flywheel.sources)")
     chosen = rows.iloc[numpy_rng(cfg.flywheel.probes.seed, "flywheel/threshold").permutation(len(rows))[: cfg.flywheel.probes.judged]]
     prompts, pictures = [str(texts[0]) for texts in chosen["captions"]], [side.image(name) for name in chosen["id"]]
     references = [[side.image(name) for name in names] if task != T2I else [] for names in chosen["references"]]

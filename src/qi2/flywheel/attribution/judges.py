@@ -1,6 +1,6 @@
 """Who says whether a probe's picture is right: the world's exact checker where the truth is known, else a reward model against a calibrated threshold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,20 +37,20 @@ def calibrate(matching: Sequence[float], mismatching: Sequence[float]) -> Thresh
 
 
 class Judged:
-    """Judges every picture by the best that is known of its case; ``score`` and ``threshold`` are for cases without a truth."""
+    """Judges every picture by the best that is known of its case; ``score``, and ``thresholds`` by task, are for cases without a truth."""
 
-    def __init__(self, score: Score | None = None, threshold: Threshold | None = None) -> None:
-        self.score, self.threshold = score, threshold
+    def __init__(self, score: Score | None = None, thresholds: Mapping[str, Threshold] | None = None) -> None:
+        self.score, self.thresholds = score, dict(thresholds or {})
 
     def __call__(self, shown: Sequence[tuple[Case, Image.Image]]) -> list[bool]:
-        """Raises QI2Error where a case has no truth and no reward was given."""
+        """Raises QI2Error where a case has no truth and no reward was given, or none with a threshold for its task."""
         unknown = [i for i, (case, _) in enumerate(shown) if case.truth is None]
-        if unknown and (self.score is None or self.threshold is None):
+        if unknown and (self.score is None or not {shown[i][0].task for i in unknown} <= self.thresholds.keys()):
             raise QI2Error(f"{len(unknown)} pictures of failures whose truth is not known: train the rewards (make reproduce STAGE=rewards), which then judge")
         verdicts = {i: exact(case, picture) for i, (case, picture) in enumerate(shown) if case.truth is not None}
-        if unknown and self.score is not None and self.threshold is not None:
+        if unknown and self.score is not None:
             scores = self.score([(shown[i][0].prompt, shown[i][0].references, shown[i][1]) for i in unknown])
-            verdicts |= {i: bool(value >= self.threshold.value) for i, value in zip(unknown, scores, strict=True)}
+            verdicts |= {i: bool(value >= self.thresholds[shown[i][0].task].value) for i, value in zip(unknown, scores, strict=True)}
         return [verdicts[i] for i in range(len(shown))]
 
 

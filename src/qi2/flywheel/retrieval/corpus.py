@@ -17,9 +17,10 @@ from PIL import Image
 from qi2.core.errors import QI2Error
 from qi2.core.pretrained import model_source
 from qi2.core.progress import Progress
-from qi2.data.shards import Sidecar, read_image
+from qi2.data.shards import SIDECAR, Sidecar, read_image
 from qi2.flywheel.retrieval.embed import Clip, Embedder, Hidden, Lexical
 from qi2.flywheel.retrieval.index import VectorIndex
+from qi2.training.accepted import SHARDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,6 +127,12 @@ class Corpus:
         rows = [self.rows[name.rpartition("@")[0]] for name in names]
         facts = zip(rows, cosines, strict=True)
         return [Neighbour(row["id"], float(value), next(iter(row["captions"]), ""), row["task"], row["kind"] or "", by) for row, value in facts]
+
+
+def accepted_shards(runs: Path) -> list[Path]:
+    """The samples that earlier rounds have added to a run's training, as its stage `accepted` keeps them; none where there are none."""
+    folder = Path(runs) / "accepted" / SHARDS
+    return [folder] if (folder / SIDECAR).exists() else []
 
 
 def training_rows(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -33,6 +33,8 @@ from qi2.flywheel.review.candidate import Candidate
 from qi2.flywheel.review.queue import ReviewQueue
 
 TRACK = "pretraining"
+ACCEPTED = "accepted"  # the source of the rows that review accepted
+PROVENANCE = "provenance.json"  # beside them: by row id what each was made from
 DRAWS = 200  # training scenes per wanted one, of which the likest are taken
 DEEP = 512  # neighbours among which unused rows are looked for
 SHOWN = 4  # neighbours that the reviewer sees
@@ -68,7 +70,7 @@ def candidates(decisions: Sequence[Any], cases: Mapping[str, Any], most: int, tr
     known |= {_facts(Edit.from_json(row["edit"])) for row in track.corpus.rows.values() if row.get("edit")}
     truths = [cases[decision.signal].truth for decision in chosen if cases[decision.signal].truth]
     known |= {_facts(truth) if isinstance(truth, Edit) else look(truth) for truth in truths}  # what measures is not what is learnt
-    unused = unused_rows(track.curated) if track.curated else set()
+    unused = unused_rows(track.curated) - taken_rows(track.corpus) if track.curated else set()
     found: dict[str, Candidate] = {}
     for decision, neighbours in zip(chosen, near, strict=True):
         case, made = cases[decision.signal], 0
@@ -103,6 +105,13 @@ def unused_rows(curated: Path) -> set[str]:
     return set(table["id"][idle])
 
 
+def taken_rows(corpus: Corpus) -> set[str]:
+    """Ids of the rows of a run from which samples of the corpus were made that earlier rounds accepted."""
+    folders = {Path(row["folder"]) for row in corpus.rows.values() if row["source"] == ACCEPTED}
+    told = [json.loads(path.read_text())["rows"] for folder in folders if (path := folder / PROVENANCE).exists()]
+    return {str(origin["row"]) for rows in told for origin in rows.values() if "row" in origin}
+
+
 def write_accepted(queue: ReviewQueue, out: Path, heldout: HeldOut) -> dict[str, float]:
     """Publish what review accepted as shards with a sidecar, and ``provenance.json`` by row id; the same decisions give the same bytes.
 
@@ -118,14 +127,14 @@ def write_accepted(queue: ReviewQueue, out: Path, heldout: HeldOut) -> dict[str,
             for one in kept:
                 for row in _rows(one, queue):
                     writer.add(row)
-        (staging / "provenance.json").write_text(json.dumps({"rows": provenance, "refused": refused}, indent=1, sort_keys=True))
+        (staging / PROVENANCE).write_text(json.dumps({"rows": provenance, "refused": refused}, indent=1, sort_keys=True))
         (staging / "metrics.json").write_text(json.dumps(figures))
     return figures
 
 
 def _rows(one: Candidate, queue: ReviewQueue) -> Iterator[Row]:
     names = tuple(f"{one.id}-ref{i}" for i in range(len(one.references)))
-    told: dict[str, Any] = {"source": "accepted", "licence": str(one.origin.get("licence") or "CC0-1.0"), "origin": f"flywheel {one.origin.get('how', '')}"}
+    told: dict[str, Any] = {"source": ACCEPTED, "licence": str(one.origin.get("licence") or "CC0-1.0"), "origin": f"flywheel {one.origin.get('how', '')}"}
     for name, sha in zip(names, one.references, strict=True):
         yield Row(name, encode_png(queue.picture(sha)), "png", (), task="reference", kind="reference", **told)
     edit = Edit.from_json(one.truth) if one.truth and one.task == "ti2i" else None
