@@ -127,7 +127,7 @@ def test_null_is_as_good_as_absent_and_line_ends_of_unicode_are_no_ends(tmp_path
 
 
 @pytest.mark.parametrize("task", ["t2i", "ti2i"])
-@pytest.mark.parametrize("text", ["xyz", "[]", "5", '{"kind": 1}'])
+@pytest.mark.parametrize("text", ["xyz", "[]", "5", "{}"])
 def test_a_truth_that_is_none_is_told(task: str, text: str) -> None:
     with pytest.raises(QI2Error, match="triplet is no|not a scene"):
         read_truth(task, text)

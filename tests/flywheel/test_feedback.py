@@ -133,7 +133,7 @@ BAD: list[tuple[Any, str]] = [
     (row(image=""), "no picture's name"),
     (row(image="\ud800.png"), "no picture's name"),
     (b'{"image": "\xed\xa0\x80.png", "prompt": "a cat", "verdict": "bad"}', "no picture's name"),
-    (row(image="circle.png"), "no picture's name"),
+    (row(image="circle.png"), "picture"),
     (row(image="nosuch.png"), "there is no picture"),
     (row(image="."), "there is no picture"),
     (row(image="text.png"), "no whole PNG"),

@@ -140,7 +140,7 @@ def test_what_says_a_held_out_prompt_again_is_no_example_and_is_counted(heldout:
 
 def test_what_names_a_combination_that_the_split_holds_out_teaches_no_word_either() -> None:
     pairs = [
-        (Case(f"x{i}", "t2i", "one", f"a ruby {new} up there"), f"a red {fine} up there")
+        (Case(f"{new}{i}", "t2i", "one", f"a ruby {new} up there"), f"a red {fine} up there")
         for new, fine in (("spark", "star"), ("tile", "square"))
         for i in range(8)
     ]

@@ -45,7 +45,7 @@ def read_truth(task: str, text: str) -> Scene | Edit | None:
     """The scene or edit of a triplet; None where it is not known. Raises QI2Error for what is neither."""
     if not text:
         return None
-    kind = Edit if task == "ti2i" else Scene
+    kind: type[Edit] | type[Scene] = Edit if task == "ti2i" else Scene
     try:
         return kind.from_json(text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
