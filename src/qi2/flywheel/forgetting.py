@@ -48,9 +48,11 @@ def forget(home: Path, signals: Sequence[Signal]) -> list[Path]:
 def _redactor(gone: Sequence[str], left: Sequence[str]) -> Redact:
     """What replaces the words that only prompts of ``gone`` say."""
     words = {word for text in gone for word in WORD.findall(text)} - {word for text in left for word in WORD.findall(text)}
+    if not words:
+        return str
     longest = sorted(words, key=lambda word: (-len(word), word))
-    pattern = re.compile("(?<![A-Za-z])(?:" + "|".join(map(re.escape, longest)) + ")(?![A-Za-z])") if words else None
-    return (lambda text: pattern.sub(ERASED, text)) if pattern else (lambda text: text)
+    pattern = re.compile("(?<![A-Za-z])(?:" + "|".join(map(re.escape, longest)) + ")(?![A-Za-z])")
+    return lambda text: pattern.sub(ERASED, text)
 
 
 def _reasons(path: Path, redact: Redact) -> list[Path]:

@@ -138,8 +138,8 @@ def forget(folder: Path, signals: Iterable[Signal]) -> list[Path]:
 
     ``signals``: all that are left. Returns the files that changed.
     """
-    left, changed = list(signals), []
-    free, said = {signal.id for signal in left if signal.trainable}, set().union(*(_words(signal.prompt) for signal in left))
+    left, changed = list(signals), list[Path]()
+    free, said = {signal.id for signal in left if signal.trainable}, {word for signal in left for word in _words(signal.prompt)}
     path = folder / "wordings.json"
     table: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
     kept = {fine: own for fine, words in table.items() if (own := [word for word in words if word in said])}
