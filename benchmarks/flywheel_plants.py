@@ -145,15 +145,14 @@ def repair_data(recipe: Any, diagnosis: Any, corpus: Any, runs: Path, out: Path)
 
     from qi2.core.reporter import NullReporter
     from qi2.flywheel.retrieval.leaks import HeldOut
-    from qi2.flywheel.review.queue import ReviewQueue
+    from qi2.flywheel.review.queue import Mode, ReviewQueue
     from qi2.flywheel.tracks import pretraining
     from qi2.training.accepted import keep
 
     queue, heldout = ReviewQueue(out / "queue"), HeldOut.open(runs)
     track = pretraining.Track(corpus, queue, heldout, size=recipe.evaluate.size)
     made = pretraining.candidates(diagnosis.decisions, diagnosis.by_id, recipe.flywheel.candidates, track)
-    queue.put(made)
-    queue.set_mode("waived", by="the benchmark")
+    queue.put(made, mode=Mode("waived", "the benchmark"))
     figures = pretraining.write_accepted(queue, out / "shards", heldout)
     accepted = replace(recipe.accepted, path=str(out / "shards"))
     keep(replace(recipe, accepted=accepted), runs / "standins" / "vlm", runs / "vae", out / "stage", NullReporter())

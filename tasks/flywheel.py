@@ -1,9 +1,9 @@
 """``python -m tasks flywheel``: one step of a round of the data flywheel, beside the DAG. QI2_FLYWHEEL says which: ``open`` (by default) or ``close``.
 
 Open: failures of the last evaluation, and of training prompts that are drawn for it, join the signals, all are attributed, and what the tracks change is
-written to ``conf/flywheel/SCALE.yaml``, or the round waits for review. Close: the evaluation after training is compared with the one before. Signals and the
-review queue lie in ``flywheel/``, where the commands of `qi2 flywheel` find them, rounds and what they made in ``flywheel/SCALE/``; `make clean` leaves all
-of it alone.
+written to ``conf/flywheel/SCALE.yaml``, or the round waits for review. Close: the evaluation after training is compared with the one before. Signals lie in
+``flywheel/signals``, where the commands of `qi2 flywheel` find them, a scale's rounds, review queue and what they made in ``flywheel/SCALE/``; `make clean`
+leaves all of it alone.
 """
 
 import json
@@ -28,7 +28,7 @@ from qi2.flywheel.collect.votes import VoteSettings, arena_truths, lost_votes
 from qi2.flywheel.retrieval.corpus import Corpus, accepted_shards
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
-from qi2.flywheel.review.queue import ReviewQueue
+from qi2.flywheel.review.queue import queue_of
 from qi2.flywheel.round import READY, Flywheel, Parts, State
 from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
@@ -98,7 +98,7 @@ def collect(wheel: Flywheel, scale: str) -> dict[str, Any]:
 def parts(recipe: "Recipe", scale: str) -> Parts:
     """Store, review queue, retrieval and the pre-training track of a scale. The corpus and what is held out are read where they are asked for."""
     runs = settings.runs_folder(scale)
-    store, queue = SignalStore(HOME / "signals"), ReviewQueue(HOME / "queue")
+    store, queue = SignalStore(HOME / "signals"), queue_of(HOME, scale)
 
     @cache
     def corpus() -> Corpus:

@@ -105,9 +105,9 @@ def candidates(queue: ReviewQueue, n: int, prompt: str = "") -> list[Candidate]:
 
 
 def filled(folder: Path, n: int = 5, prompt: str = "") -> ReviewQueue:
-    """A queue with candidates."""
+    """A queue with candidates of one round."""
     queue = ReviewQueue(folder)
-    assert queue.put(candidates(queue, n, prompt)) == n
+    assert queue.put(candidates(queue, n, prompt), "tiny/001") == n
     return queue
 
 

@@ -16,10 +16,15 @@ from qi2.core.errors import QI2Error
 from qi2.core.pictures import decode
 from qi2.flywheel.intake.feedback import Feedback
 from qi2.flywheel.intake.lines import MAX_LINE, read_lines
+from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
-from qi2.flywheel.review.queue import ReviewQueue
+from qi2.flywheel.review.queue import Mode, ReviewQueue
+from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
-from tests.flywheel.serving import blank
+from qi2.flywheel.tracks.pretraining import write_accepted
+from qi2.recipe import Recipe
+from tasks.flywheel import parts
+from tests.flywheel.serving import blank, filled
 
 
 def png(image: Image.Image | None = None) -> bytes:
@@ -95,6 +100,76 @@ def test_a_person_is_forgotten_everywhere(tmp_path: Path, capsys: pytest.Capture
     assert command("forget", "anna", *where) == 1
     assert command(str(tmp_path / "a.png"), "--prompt", "her violet secret", "--verdict", "bad", "--subject", "anna", *where) == 1
     assert "deleted before" in capsys.readouterr().err
+
+
+def accepted_round(home: Path, signal: Signal) -> None:
+    """A round of a scale that acted on a signal: records, an example, one accepted sample; a queue with another undecided one."""
+    queue = ReviewQueue(home / "queue")
+    made = Candidate("c", "t2i", "a picture", queue.keep(blank()), (), {"signal": signal.id, "how": "render"})
+    queue.put([made], f"{home.name}/001", Mode("waived", "round"))
+    write_accepted(queue, home / "accepted", HeldOut())
+    queue.close()
+    (home / "rounds" / "001").mkdir(parents=True)
+    (home / "prompts").mkdir()
+    row = {"signal": signal.id, "track": "prompt", "evidence": {}, "reason": "why.", "prompt": signal.prompt}
+    (home / "rounds" / "001" / "decisions.jsonl").write_text(f"{json.dumps(row)}\n")
+    (home / "prompts" / "examples.jsonl").write_text(f"{json.dumps({'signal': signal.id, 'short': signal.prompt, 'fine': 'a picture'})}\n")
+
+
+def test_forgetting_reaches_every_scale_and_says_which_stages_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blank().save(tmp_path / "a.png")
+    base = tmp_path / "flywheel"
+    where = ["--store", str(base / "signals")]
+    assert command(str(tmp_path / "a.png"), "--prompt", "her violet secret", "--verdict", "bad", "--subject", "anna", "--consent", "training", *where) == 0
+    (signal,) = SignalStore(base / "signals").all()
+    for scale in ("smoke", "tiny"):
+        accepted_round(base / scale, signal)
+    (base / "smoke" / "prompts" / "examples.jsonl").unlink()
+    capsys.readouterr()
+    assert command("forget", "anna", *where) == 0
+    said = capsys.readouterr().out
+    assert "1 signals and 2 candidates made from them are erased, and what 3 files of rounds said of them" in said
+    again = "repeats accepted, sft, rlhf, distill, enhancer, evaluate: prefect deployment run flywheel/prod -p scale"
+    assert f"{again}=smoke" in said and f"{again}=tiny" in said
+    assert "repeat enhancer_sft, enhancer, evaluate: make run SCALE=tiny" in said and "make run SCALE=smoke" not in said
+    files = [path for path in base.rglob("*") if path.is_file() and "accepted" not in path.parts]  # which the next round takes anew
+    left = b"".join(path.read_bytes() for path in files)
+    assert b"violet" not in left and b"anna" not in left and signal.id.encode() not in left
+    assert command("forget", "anna", *where) == 1
+
+
+def test_a_cut_off_deletion_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    blank().save(tmp_path / "a.png")
+    base = tmp_path / "flywheel"
+    where = ["--store", str(base / "signals")]
+    assert command(str(tmp_path / "a.png"), "--prompt", "her violet secret", "--verdict", "bad", "--subject", "anna", "--consent", "training", *where) == 0
+    store = SignalStore(base / "signals")
+    accepted_round(base / "tiny", store.all()[0])
+    ReviewQueue(base / "tiny" / "queue").forget(store.ids_of("anna"))
+    store.delete(subject="anna", why="asked")
+    assert command("forget", "anna", *where) == 0
+    assert (base / "tiny" / "rounds" / "001" / "decisions.jsonl").read_text() == (base / "tiny" / "prompts" / "examples.jsonl").read_text() == ""
+
+
+def test_review_is_of_one_scale_and_a_shared_queue_of_before_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for scale, n in (("tiny", 3), ("smoke", 1)):
+        filled(tmp_path / "flywheel" / scale / "queue", n).close()
+    assert main(["flywheel", "review", "smoke", "--mode", "waived"]) == 0
+    said = capsys.readouterr().out
+    assert "mode waived for what was undecided of tiny/001" in said and "smoke/queue: 0 of 1 candidates" in said
+    assert main(["flywheel", "review", "--status"]) == 0 and "tiny/queue: 3 of 3 candidates" in capsys.readouterr().out
+    assert main(["flywheel", "review", "smoke", "--mode", "waived"]) == 0 and "later rounds have the mode of flywheel.review" in capsys.readouterr().out
+    filled(tmp_path / "flywheel" / "queue", 1).close()
+    assert main(["flywheel", "review", "--status"]) == 1 and "mv flywheel/queue flywheel/tiny/queue" in capsys.readouterr().err
+
+
+def test_a_round_s_queue_is_its_scale_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = [parts(Recipe(), scale).queue.folder for scale in ("tiny", "smoke")]
+    assert folders == [Path("flywheel/tiny/queue"), Path("flywheel/smoke/queue")]
 
 
 def write(folder: Path, *rows: Any) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from qi2.core.errors import QI2Error
 from qi2.flywheel.review.candidate import Candidate
-from qi2.flywheel.review.queue import AlreadyDecided, ReviewQueue
+from qi2.flywheel.review.queue import AlreadyDecided, Mode, ReviewQueue, queue_of
 from tests.flywheel.serving import blank, candidates, filled
 
 DECIDER = """
@@ -62,6 +62,7 @@ def test_a_second_decision_is_refused_until_the_first_is_undone(tmp_path: Path) 
         ({"verdict": "edit", "prompt": " "}, "prompt is a text"),
         ({"verdict": "accept", "prompt": "x"}, "comes with the verdict edit"),
         ({"verdict": "accept", "by": ""}, "says who"),
+        ({"verdict": "accept", "by": "nobody"}, "a person"),
     ],
 )
 def test_a_wrong_decision_is_refused(tmp_path: Path, decision: dict[str, str], told: str) -> None:
@@ -75,7 +76,7 @@ def test_a_waiver_accepts_everything_and_stands_with_every_decision(tmp_path: Pa
     queue = filled(tmp_path, 3)
     queue.decide("c1", "reject", by="anna")
     queue.set_mode("waived", by="chief")
-    queue.put(candidates(queue, 5))
+    queue.put(candidates(queue, 5), "tiny/001")
     assert queue.pending() == [] and [one.id for one in queue.accepted()] == ["c0", "c2", "c3", "c4"]
     assert {one.origin["review"]["mode"] for one in queue.accepted()} == {"waived"} and "waived by chief" in queue.accepted()[0].origin["review"]["why"]
     assert [mode["by"] for mode in queue.modes()] == ["chief"]
@@ -122,6 +123,126 @@ def test_the_sample_depends_on_its_seed_alone(tmp_path: Path) -> None:
         queue.set_mode("sampled", by="chief", share=0.3, seed=seed)
     names = [[one.id for one in queue.pending()] for queue in queues]
     assert names[0] == names[1] != names[2]
+
+
+def batches(queue: ReviewQueue, n: int) -> tuple[list[Candidate], list[Candidate]]:
+    """``n`` candidates of each of two rounds."""
+    made = candidates(queue, 2 * n)
+    return made[:n], made[n:]
+
+
+def test_a_waived_round_waives_no_later_one(tmp_path: Path) -> None:
+    queue = ReviewQueue(tmp_path)
+    first, second = batches(queue, 3)
+    queue.put(first, "tiny/001", Mode("waived", "chief"))
+    queue.put(second, "tiny/002", Mode("person", "chief"))
+    assert [one.id for one in queue.accepted()] == ["c0", "c1", "c2"] and [one.id for one in queue.pending()] == ["c3", "c4", "c5"]
+    assert queue.batch("c0") == {"batch": "tiny/001", "mode": "waived"} and queue.batch("c3") == {"batch": "tiny/002", "mode": "person"}
+    assert queue.progress()["mode"] == "person" and queue.batch("nosuch") == {}
+
+
+def test_a_new_batch_without_a_mode_waits_for_people(tmp_path: Path) -> None:
+    queue = ReviewQueue(tmp_path)
+    first, second = batches(queue, 2)
+    queue.put(first, "one", Mode("waived", "chief"))
+    assert queue.put(second, "two") == 2 and len(queue.pending()) == 2
+
+
+def test_a_waiver_by_command_concerns_what_is_undecided_then_and_no_later_round(tmp_path: Path) -> None:
+    queue = ReviewQueue(tmp_path)
+    first, second = batches(queue, 3)
+    assert queue.set_mode("waived", by="chief") == [] and queue.modes() == []
+    queue.put(first, "one", Mode("person", "round"))
+    assert queue.set_mode("waived", by="chief") == ["one"] and queue.pending() == []
+    queue.put(second, "two", Mode("person", "round"))
+    assert len(queue.pending()) == 3 and [(row["batch"], row["by"]) for row in queue.modes()] == [("one", "round"), ("one", "chief"), ("two", "round")]
+
+
+def test_a_sample_is_of_its_own_round(tmp_path: Path) -> None:
+    queue, mode = ReviewQueue(tmp_path), Mode("sampled", "round", share=0.1, threshold=0.95)
+    first, second = batches(queue, 30)
+    queue.put(first, "one", mode)
+    for one in queue.pending():
+        queue.decide(one.id, "accept", by="anna")
+    assert len(queue.accepted()) == 30
+    queue.put(second, "two", mode)
+    sample = [one.id for one in queue.pending()]
+    assert 0 < len(sample) < 30 and {queue.batch(id)["batch"] for id in sample} == {"two"}
+    queue.decide(sample[0], "reject", by="anna")
+    for id in sample[1:]:
+        queue.decide(id, "accept", by="anna")
+    assert not {one.id for one in queue.accepted()} & (set(queue.waiting()) | {sample[0]}) and len(queue.pending()) == 30 - len(sample)
+
+
+def test_only_what_people_decided_counts_in_a_sample(tmp_path: Path) -> None:
+    queue = ReviewQueue(tmp_path)
+    first, second = batches(queue, 30)
+    queue.put(first, "one", Mode("waived", "round"))
+    queue.put(second, "one", Mode("sampled", "round", share=0.1, threshold=0.5))
+    sample = [one.id for one in queue.pending()]
+    assert 0 < len(sample) < 30 and set(sample) <= {one.id for one in second}
+    for id in sample:
+        queue.decide(id, "reject", by="anna")
+    assert len(queue.accepted()) == 30 and len(queue.pending()) == 30 - len(sample)
+
+
+def test_an_undone_decision_takes_back_the_sample_of_its_own_round_alone(tmp_path: Path) -> None:
+    queue, mode = ReviewQueue(tmp_path), Mode("sampled", "round", share=0.01, threshold=1.0)
+    for name, some in zip(("one", "two"), batches(queue, 5), strict=True):
+        queue.put(some, name, mode)
+        (only,) = queue.pending()
+        queue.decide(only.id, "accept", by="anna")
+    assert len(queue.accepted()) == 10 and queue.undo("anna") == only.id
+    assert [one.id for one in queue.accepted()] == [f"c{k}" for k in range(5)]
+
+
+def test_a_sample_goes_with_a_decision_that_was_made_before_it_was_drawn(tmp_path: Path) -> None:
+    queue = filled(tmp_path, 5)
+    for k in range(3):
+        queue.decide(f"c{k}", "accept", by="anna")
+    queue.set_mode("sampled", by="chief", share=1e-9, threshold=1.0)  # one of all five
+    for one in queue.pending():
+        queue.decide(one.id, "accept", by="bert")
+    assert "the sample" in {one.origin["review"]["by"] for one in queue.accepted()} and queue.pending() == []
+    assert queue.undo("anna") == "c2" and {one.origin["review"]["by"] for one in queue.accepted()} <= {"anna", "bert"}
+
+
+def before_batches(folder: Path) -> None:
+    """Make a queue what it was before candidates came in batches."""
+    database = sqlite3.connect(folder / "queue.sqlite")
+    for table in ("candidates", "modes"):
+        database.execute(f"ALTER TABLE {table} DROP COLUMN batch")
+    database.commit()
+    database.close()
+
+
+def test_a_queue_of_the_time_before_batches_keeps_every_decision_and_waives_nothing_new(tmp_path: Path) -> None:
+    queue = filled(tmp_path, 4)
+    queue.decide("c0", "edit", "a better prompt", by="anna", why="clearer")
+    queue.decide("c1", "reject", by="anna")
+    accepted, decisions = queue.accepted(), queue.decisions()
+    queue.close()
+    before_batches(tmp_path)
+    queue = ReviewQueue(tmp_path)
+    assert queue.accepted() == accepted and queue.decisions() == decisions and [one.id for one in queue.pending()] == ["c2", "c3"]
+    queue.set_mode("waived", by="chief")
+    queue.put(candidates(queue, 6)[4:], "tiny/002", Mode("person", "round"))
+    assert [one.id for one in queue.pending()] == ["c4", "c5"]
+
+
+def test_scales_have_queues_of_their_own_and_a_shared_one_is_given_to_its_scale_by_a_move(tmp_path: Path) -> None:
+    old = filled(tmp_path / "queue", 2)
+    old.decide("c0", "accept", by="anna")
+    old.close()
+    with pytest.raises(QI2Error, match=f"mv {tmp_path / 'queue'} {tmp_path / 'tiny' / 'queue'}"):
+        queue_of(tmp_path, "tiny")
+    assert not (tmp_path / "tiny" / "queue").exists()
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "queue").rename(tmp_path / "tiny" / "queue")
+    assert [one.id for one in queue_of(tmp_path, "tiny").accepted()] == ["c0"]
+    smoke = queue_of(tmp_path, "smoke")
+    smoke.put(candidates(smoke, 2), "smoke/001", Mode("waived", "round"))
+    assert len(smoke.accepted()) == 2 and [one.id for one in queue_of(tmp_path, "tiny").pending()] == ["c1"]
 
 
 def test_forgetting_a_signal_erases_what_was_made_for_it(tmp_path: Path) -> None:

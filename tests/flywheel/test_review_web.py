@@ -25,6 +25,7 @@ def visitor(server: Any) -> Visitor:
 def test_a_decision_is_stored_with_its_reviewer(server: Any) -> None:
     one = visitor(server).enter()
     shown = one.ask("/next")[1]
+    assert (shown["origin"]["batch"], shown["origin"]["mode"]) == ("tiny/001", "person")
     assert shown["id"] == "c0" and shown["left"] == 5 and shown["checks"]["all"] and shown["neighbours"][0]["caption"] == "a near one"
     assert one.ask("/decide", {"ticket": shown["ticket"], "verdict": "edit", "prompt": "a clearer one"})[0] == 201
     (found,) = server.desk.queue.accepted()

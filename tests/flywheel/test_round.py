@@ -21,8 +21,8 @@ from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.attribution.diagnose import Diagnosis
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
-from qi2.flywheel.review.queue import ReviewQueue
-from qi2.flywheel.round import Flywheel, Parts, State, prompts_by_kind
+from qi2.flywheel.review.queue import Mode, ReviewQueue
+from qi2.flywheel.round import Flywheel, Parts, State, prompts_by_kind, version
 from qi2.flywheel.signals import Signal
 from qi2.flywheel.store import SignalStore
 from qi2.rlhf.config import RLHFConfig
@@ -218,6 +218,15 @@ def test_waived_review_is_recorded_with_every_sample(wheel: Flywheel) -> None:
     assert {decision["mode"] for decision in queue.decisions()} == {"waived"}
 
 
+def test_a_round_that_people_review_waits_also_after_a_waived_one(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    queue.put([Candidate("old", "t2i", "a red circle", queue.keep(render(ITEMS[0].scene, 64)))], "home/000", Mode("waived", "last month's round"))
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    state = wheel.open()
+    assert (state.phase, state.pending) == ("review", 3) and [one.id for one in queue.accepted()] == ["old"]
+    assert queue.batch("c0") == {"batch": "home/001", "mode": "person"} and "qi2 flywheel review home;" in state.message
+
+
 def test_a_round_whose_candidates_are_all_rejected_changes_nothing(wheel: Flywheel) -> None:
     queue = with_queue(wheel, "person")
     wheel.parts.store.add(missing(wheel.parts.store, 8))
@@ -249,6 +258,95 @@ def test_what_people_say_of_a_held_out_prompt_teaches_the_enhancer_nothing_and_t
     lines = (wheel.home / "prompts" / "examples.jsonl").read_text().splitlines()
     assert [json.loads(line)["signal"] for line in lines] == ["b"]
     assert any("1 failing prompts teach the enhancer nothing" in reason for reason in state.reasons)
+
+
+def published(wheel: Flywheel) -> list[str]:
+    return sorted(Sidecar.load(wheel.accepted).table["id"])
+
+
+def taken(wheel: Flywheel) -> None:
+    """A round that is ready, whose three samples training reads."""
+    with_queue(wheel, "waived")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    state = wheel.open()
+    assert state.phase == "ready" and len(published(wheel)) == 3
+    wheel.cfg.accepted.path = state.overrides["accepted.path"]
+
+
+def forget_first(wheel: Flywheel) -> str:
+    """Have the signal of c0 deleted; returns its prompt."""
+    (one,) = [one for one in wheel.parts.queue.accepted() if one.id == "c0"]
+    signal = wheel.parts.store.find(one.signals[0])
+    assert signal is not None
+    wheel.parts.queue.forget([signal.id])
+    wheel.parts.store.delete(id=signal.id, why="asked")
+    return signal.prompt
+
+
+def test_the_next_round_takes_the_data_anew_without_what_was_erased_though_nothing_fails(wheel: Flywheel) -> None:
+    taken(wheel)
+    wheel._save(State(1, "done"))
+    wheel.cfg.flywheel.decide.least = 1000  # nothing is acted on
+    prompt, before = forget_first(wheel), version(wheel.accepted)
+    state = wheel.open()
+    assert (state.number, state.phase, state.overrides) == (2, "ready", {"accepted.path": str(wheel.accepted)})
+    assert published(wheel) == ["c1", "c2"] and state.provenance["data"] == version(wheel.accepted) != before
+    assert not [path for path in wheel.home.rglob("*") if path.is_file() and prompt.encode() in path.read_bytes()]
+    wheel._save(State(2, "done"))
+    assert wheel.open().phase == "nothing"
+
+
+def test_with_nothing_left_the_next_round_trains_without_accepted_data(wheel: Flywheel) -> None:
+    taken(wheel)
+    wheel._save(State(1, "done"))
+    wheel.parts.queue.forget(wheel.parts.store.ids_of("somebody"))
+    wheel.parts.store.delete(subject="somebody", why="asked")
+    state = wheel.open()
+    assert (state.phase, state.overrides, published(wheel)) == ("ready", {"accepted.path": ""}, [])
+
+
+def test_a_decision_that_is_taken_back_and_made_again_is_taken_by_the_next_round(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    wheel.open()
+    for name in ("c0", "c1", "c2"):
+        queue.decide(name, "accept", by="me")
+    wheel.cfg.accepted.path = wheel.open().overrides["accepted.path"]
+    wheel._save(State(1, "done"))
+    wheel.cfg.flywheel.decide.least = 1000
+    queue.undo("me")
+    queue.decide("c2", "edit", "another prompt", by="me")
+    assert wheel.open().phase == "ready" and "another prompt" in [text for group in Sidecar.load(wheel.accepted).table["captions"] for text in group]
+
+
+def test_a_ready_round_is_trained_without_what_was_erased_since(wheel: Flywheel) -> None:
+    taken(wheel)
+    forget_first(wheel)
+    state = wheel.open()
+    assert (state.number, state.phase) == (1, "ready") and published(wheel) == ["c1", "c2"]
+    assert state.overrides["accepted.path"] == str(wheel.accepted) and wheel.last() == state
+
+
+def test_data_that_no_training_reads_any_more_are_cleaned_and_do_not_join_it_again(wheel: Flywheel) -> None:
+    taken(wheel)
+    wheel._save(State(1, "done"))
+    wheel.cfg.accepted.path, wheel.cfg.flywheel.decide.least = "", 1000
+    forget_first(wheel)
+    assert wheel.open().phase == "nothing" and published(wheel) == ["c1", "c2"]
+
+
+def test_what_was_deleted_while_candidates_were_made_is_not_queued(wheel: Flywheel) -> None:
+    queue = with_queue(wheel, "person")
+    wheel.parts.store.add(missing(wheel.parts.store, 8))
+    augment = wheel.parts.augment
+
+    def slow(decisions: Sequence[Decision], cases: Mapping[str, Case], most: int) -> Sequence[Candidate]:
+        made = augment(decisions, cases, most)
+        wheel.parts.store.delete(id=made[0].signals[0], why="asked meanwhile")
+        return made
+
+    wheel.parts.augment = slow
+    assert wheel.open().candidates == 2 and [one.id for one in queue.pending()] == ["c1", "c2"]
 
 
 def test_without_an_evaluation_there_is_no_round(wheel: Flywheel) -> None:

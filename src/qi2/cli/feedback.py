@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from qi2.core.errors import QI2Error
 
 if TYPE_CHECKING:
+    from qi2.flywheel.review.queue import ReviewQueue
     from qi2.flywheel.store import SignalStore
 
 FILE = "; of a FILE.jsonl: for lines that say none"
-STORE, QUEUE = Path("flywheel/signals"), Path("flywheel/queue")
+STORE = Path("flywheel/signals")
+TRAINED = "accepted, sft, rlhf, distill, enhancer, evaluate"  # what a round that takes the data anew repeats
+TAUGHT = "enhancer_sft, enhancer, evaluate"
 
 
 def feedback(args: argparse.Namespace) -> None:
@@ -73,18 +76,23 @@ def _lines(args: argparse.Namespace, path: Path) -> None:
 
 def _forget(args: argparse.Namespace, rest: Sequence[str]) -> None:
     """Candidates first: they are found by their signals. Cut off in between, the same command finishes it."""
+    from qi2.flywheel import forgetting
     from qi2.flywheel.review.queue import ReviewQueue
-    from qi2.flywheel.store import SignalStore
 
     if len(rest) != 1:
         raise QI2Error("say whose: qi2 feedback forget SUBJECT (or the id of one signal)")
-    store, why = SignalStore(args.store), args.why or "asked by the person"
+    store, why, homes = opened(args.store), args.why or "asked by the person", forgetting.homes(args.store.parent)
     own = store.ids_of(rest[0])
     ids = own or [rest[0]]
-    made = ReviewQueue(args.queue).forget(ids) if (args.queue / "queue.sqlite").exists() else 0
+    places = dict.fromkeys([*(home / "queue" for home in homes), *([args.queue] if args.queue else [])])
+    queues = {place: ReviewQueue(place) for place in places if (place / "queue.sqlite").exists()}
+    made = sum(queue.forget(ids) for queue in queues.values())
     count = store.delete(subject=rest[0], why=why) if own else store.delete(id=rest[0], why=why)
-    print(f"{count} signals and {made} candidates made from them are erased; data that was published before needs a new version without them")
-    if not count and not made:
+    changed = {home: forgetting.forget(home, store.all()) for home in homes}
+    print(f"{count} signals and {made} candidates made from them are erased, and what {sum(map(len, changed.values()))} files of rounds said of them")
+    for home in homes:
+        _again(home, queues.get(home / "queue"), changed[home])
+    if not count and not made and not any(changed.values()):
         raise QI2Error(f"nothing of {rest[0]} is in {args.store}")
 
 
@@ -95,6 +103,18 @@ def opened(folder: Path) -> "SignalStore":
     if not (folder / "signals.sqlite").is_file():
         raise QI2Error(f"{folder} is no store of signals; give its folder with --store, or begin one with `qi2 feedback`, `qi2 flywheel mine` or a round")
     return SignalStore(folder)
+
+
+def _again(home: Path, queue: "ReviewQueue | None", changed: Sequence[Path]) -> None:
+    """Say which stages of a scale have to run again, since no deletion reaches what was published and trained."""
+    from qi2.flywheel.tracks.pretraining import stale
+
+    scale = home.name
+    if queue and stale(queue, home / "accepted"):
+        begin = f"prefect deployment run flywheel/prod -p scale={scale}"
+        print(f"{scale}: {home / 'accepted'} has samples made from them; the next round takes it anew and repeats {TRAINED}: {begin}")
+    if any(path.parent == home / "prompts" for path in changed):
+        print(f"{scale}: the enhancer has learnt from them; repeat {TAUGHT}: make run SCALE={scale}")
 
 
 def _consent(args: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -128,5 +148,5 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     parser.add_argument("--model", default="unknown", help=f"which model made it{FILE}")
     parser.add_argument("--kind", default="user", help=f"a category of your own{FILE}")
     parser.add_argument("--store", type=Path, default=STORE, help="the folder of signals")
-    parser.add_argument("--queue", type=Path, default=QUEUE, help="of forget: the review queue, from which what was made of it goes too")
+    parser.add_argument("--queue", type=Path, help="of forget: one more review queue, beside those of all scales, from which what was made of it goes too")
     parser.set_defaults(run=feedback)

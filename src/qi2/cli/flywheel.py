@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from qi2.cli import rounds
-from qi2.cli.feedback import QUEUE, STORE, opened
+from qi2.cli.feedback import STORE, opened
 
 
 def signals(args: argparse.Namespace) -> None:
@@ -44,15 +44,16 @@ def intake(args: argparse.Namespace) -> None:
 
 
 def review(args: argparse.Namespace) -> None:
-    """qi2 flywheel review --queue FOLDER"""
-    from qi2.flywheel.review.queue import ReviewQueue
+    """qi2 flywheel review SCALE"""
+    from qi2.flywheel.review.queue import ReviewQueue, queue_of
     from qi2.flywheel.review.web import ReviewServer
 
-    queue = ReviewQueue(args.queue)
+    queue = ReviewQueue(args.queue) if args.queue else queue_of(rounds.HOME, args.scale)
     if args.mode:
-        queue.set_mode(args.mode, by=args.by, share=args.share, threshold=args.threshold, seed=args.seed)
+        batches = queue.set_mode(args.mode, by=args.by, share=args.share, threshold=args.threshold, seed=args.seed)
+        print(f"mode {args.mode} for what was undecided of {', '.join(batches) or 'nothing: later rounds have the mode of flywheel.review'}")
     progress = queue.progress()
-    print(f"{progress['left']} of {progress['total']} candidates are to be looked at; mode {progress['mode']}")
+    print(f"{queue.folder}: {progress['left']} of {progress['total']} candidates are to be looked at; mode {progress['mode']}")
     if progress["left"] and not args.status:
         server = ReviewServer(queue, args.host, args.port, args.origin, args.by)
         print(f"review at {server.address()} (Ctrl-C ends)", flush=True)
@@ -75,9 +76,10 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     two.set_defaults(run=intake)
     _place(two, 8018)
     three = group.add_parser("review", help="the page on which candidates are accepted, edited or rejected")
-    three.add_argument("--queue", type=Path, default=QUEUE)
+    three.add_argument("scale", nargs="?", default="tiny", help="whose candidates; every scale has its own")
+    three.add_argument("--queue", type=Path, help="another folder of candidates than flywheel/SCALE/queue")
     three.add_argument("--by", default="reviewer", help="who looks, recorded with every decision")
-    three.add_argument("--mode", choices=("person", "sampled", "waived"), help="who decides: changes it for what is not decided yet, and is recorded")
+    three.add_argument("--mode", choices=("person", "sampled", "waived"), help="who decides what is not decided now: recorded; later rounds have their own")
     three.add_argument("--share", type=float, default=0.1, help="of sampled: how many a person looks at")
     three.add_argument("--threshold", type=float, default=0.95, help="of sampled: the sample's acceptance from which the rest is accepted")
     three.add_argument("--seed", type=int, default=0, help="of sampled: which ones")

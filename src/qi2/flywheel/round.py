@@ -21,7 +21,7 @@ from qi2.core.errors import QI2Error
 from qi2.core.publish import file_sha256, write_file
 from qi2.data.shards import SIDECAR
 from qi2.evaluation.bootstrap import Bootstrap
-from qi2.flywheel import report
+from qi2.flywheel import forgetting, report
 from qi2.flywheel.attribution.cases import Case, distinct, from_signals
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.attribution.diagnose import Diagnosis, diagnose
@@ -29,10 +29,10 @@ from qi2.flywheel.attribution.probes import Near, last_model
 from qi2.flywheel.collect.mined import called_right, sentence, tried
 from qi2.flywheel.retrieval.leaks import HeldOut
 from qi2.flywheel.review.candidate import Candidate
-from qi2.flywheel.review.queue import ReviewQueue
+from qi2.flywheel.review.queue import Mode, ReviewQueue
 from qi2.flywheel.store import SignalStore
 from qi2.flywheel.tracks import prompts, rl
-from qi2.flywheel.tracks.pretraining import write_accepted
+from qi2.flywheel.tracks.pretraining import stale, write_accepted
 
 if TYPE_CHECKING:
     from qi2.recipe import Recipe
@@ -78,6 +78,11 @@ class Flywheel:
         """A round's folder."""
         return self.home / "rounds" / f"{number:03d}"
 
+    @property
+    def accepted(self) -> Path:
+        """The folder of what review has accepted in all rounds."""
+        return self.home / "accepted"
+
     def last(self) -> State | None:
         """The newest round; None before the first."""
         found = sorted((self.home / "rounds").glob("*/state.json"))
@@ -92,12 +97,18 @@ class Flywheel:
     def open(self, mined: Mapping[str, Any] | None = None) -> State:
         """Begin a round, or go on with one that waits for review; returns where it stands. Raises QI2Error without an evaluation.
 
+        One that is ready stays as it is, but its data are what review accepts by now: somebody's may have been erased since.
+
         ``mined``: what mining found for it and cost (`Mined.to_json`), for its report.
         """
+        self.forget()
         state = self._begin(self.next, mined) if self.next else self.last()
         assert state is not None
         if state.phase == REVIEW:
             state = self._review(state)
+        elif state.phase == READY and stale(self.parts.queue, self.accepted):
+            self._take(state)
+            state = self._save(state)
         return state
 
     def _begin(self, number: int, mined: Mapping[str, Any] | None) -> State:
@@ -109,7 +120,6 @@ class Flywheel:
         asked = Counter(prompts_by_kind(json.loads(results.read_text()))) + tried(current)
         store, most = self.parts.store, self.cfg.flywheel.probes.most
         cases = from_signals(signals, store.picture, most)
-        self.forget()
         found = diagnose(self.cfg, self.runs, cases, asked, self.parts.near, distinct(signals))
         folder = self.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,21 +138,13 @@ class Flywheel:
         manifest, weights = self.runs / model / "manifest.json", signal.provenance.get("weights", "")
         return bool(signal.model == model) and (not weights or json.loads(manifest.read_text())["files"].get("model.safetensors") == weights)
 
-    def _alive(self) -> set[str]:
-        return {signal.id for signal in self.parts.store.all()}
-
     def _trainable(self) -> set[str]:
         """Alive, and still allowed: somebody may have taken consent back."""
         return {signal.id for signal in self.parts.store.all() if signal.trainable}
 
     def forget(self) -> None:
-        """Take decisions about signals that were deleted since out of the records of earlier rounds."""
-        alive = self._alive()
-        for path in (self.home / "rounds").glob("*/decisions.jsonl"):
-            lines = path.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["signal"] in alive]
-            if kept != lines:
-                write_file(path, "".join(f"{line}\n" for line in kept).encode())
+        """Take signals that were deleted since out of the records of all rounds."""
+        forgetting.forget(self.home, self.parts.store.all())
 
     def _act(self, state: State, found: Diagnosis) -> State:
         """Turn decisions into changes and candidates."""
@@ -153,37 +155,46 @@ class Flywheel:
         state.reasons += [*change.reasons, *learnt.reasons]
         state.acted = {name: list(tracks) for name, tracks in report.targets(found.decisions, kinds).items()}
         missing = [decision for decision in found.decisions if decision.track == "pretraining"]
-        candidates = list(self.parts.augment(missing, found.by_id, self.cfg.flywheel.candidates)) if missing else []
+        made = self.parts.augment(missing, found.by_id, self.cfg.flywheel.candidates) if missing else []
+        alive = {signal.id for signal in self.parts.store.all()}  # somebody may have asked for deletion meanwhile
+        candidates = [candidate for candidate in made if alive.issuperset(candidate.signals)]
         state.candidates = len(candidates)
         if candidates:
             review = self.cfg.flywheel.review
-            self.parts.queue.put(candidates)
-            self.parts.queue.set_mode(review.mode, by="flywheel.review", share=review.share, threshold=review.agreement, seed=self.cfg.flywheel.probes.seed)
+            mode = Mode(review.mode, "flywheel.review", review.share, review.agreement, self.cfg.flywheel.probes.seed)
+            self.parts.queue.put(candidates, f"{self.home.name}/{state.number:03d}", mode)
             state.phase = REVIEW
             return self._save(state)
+        if stale(self.parts.queue, self.accepted):
+            self._take(state)
         return self._ready(state)
 
     def _review(self, state: State) -> State:
         """Take what review has decided; wait while it has not decided enough."""
         state.pending = int(self.parts.queue.progress()["left"])
         if state.pending:
-            state.message = f"{state.pending} of {state.candidates} candidates wait for review: qi2 flywheel review; then call the round again"
+            state.message = f"{state.pending} of {state.candidates} candidates wait for review: qi2 flywheel review {self.home.name}; then call the round again"
             return self._save(state)
         self._take(state)
         return self._ready(state)
 
     def _take(self, state: State) -> None:
-        """Write what was accepted so far and is not held out, and note it as a change where it is another version than before."""
-        folder = self.home / "accepted"
-        before = version(folder)
-        if not self.parts.queue.accepted():
-            state.overrides |= {"accepted.path": ""} if before and self.cfg.accepted.path else {}
+        """Write what was accepted so far and is not held out, and note it as a change where it is another version than before.
+
+        Data that no training reads are written anew, but join it only in a round that has made candidates.
+        """
+        before, path = version(self.accepted), state.overrides.get("accepted.path", self.cfg.accepted.path)
+        read = path == str(self.accepted)
+        if not before and not self.parts.queue.accepted():
             return
-        figures = write_accepted(self.parts.queue, folder, self.parts.heldout())
+        figures = write_accepted(self.parts.queue, self.accepted, self.parts.heldout())
         state.provenance["refused_as_held_out"] = int(figures["refused"])
-        if figures["rows"] and (version(folder) != before or self.cfg.accepted.path != str(folder)):
-            state.overrides["accepted.path"] = str(folder)
-            state.provenance["data"] = version(folder)
+        if not figures["rows"] and read:
+            state.overrides["accepted.path"] = ""
+            state.reasons.append("No accepted sample is left: supervised fine-tuning goes without.")
+        if figures["rows"] and (read or state.candidates) and (version(self.accepted) != before or not read):
+            state.overrides["accepted.path"] = str(self.accepted)
+            state.provenance["data"] = version(self.accepted)
             often = f"{self.cfg.accepted.repeat} times for one curated row of their kind"
             state.reasons.append(f"{figures['rows']:.0f} accepted samples join supervised fine-tuning, {often}; {figures['refused']:.0f} refused as held out.")
 

@@ -83,7 +83,7 @@ class Desk:
             "prompt": one.prompt,
             "target": one.target,
             "references": list(one.references),
-            "origin": origin,
+            "origin": {**self.queue.batch(one.id), **origin},
             "neighbours": [dict(near) for near in one.neighbours[:SHOWN]],
             "checks": checks(self.queue, one),
         }

@@ -132,6 +132,16 @@ def write_accepted(queue: ReviewQueue, out: Path, heldout: HeldOut) -> dict[str,
     return figures
 
 
+def stale(queue: ReviewQueue, out: Path) -> bool:
+    """Whether what `write_accepted` has published is not what review accepts now: a sample was erased since, a decision taken back or another made."""
+    path = Path(out) / "provenance.json"
+    if not path.exists():
+        return False
+    told = json.loads(path.read_text())
+    published = {name: row["review"] for name, row in told["rows"].items()} | dict.fromkeys(told["refused"])
+    return published != {one.id: None if one.id in told["refused"] else one.origin["review"] for one in queue.accepted()}
+
+
 def _rows(one: Candidate, queue: ReviewQueue) -> Iterator[Row]:
     names = tuple(f"{one.id}-ref{i}" for i in range(len(one.references)))
     told: dict[str, Any] = {"source": ACCEPTED, "licence": str(one.origin.get("licence") or "CC0-1.0"), "origin": f"flywheel {one.origin.get('how', '')}"}

@@ -7,7 +7,7 @@ the enhancer's strategies then degrade other annotations into the same way of sp
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -19,6 +19,7 @@ from qi2.core.publish import write_file
 from qi2.flywheel.attribution.cases import ARTICLES, Case
 from qi2.flywheel.attribution.decide import Decision
 from qi2.flywheel.config import PromptTrackConfig
+from qi2.flywheel.signals import Signal
 
 if TYPE_CHECKING:
     from qi2.flywheel.retrieval.leaks import HeldOut
@@ -147,3 +148,25 @@ def write(found: Wordings, folder: Path, heldout: "Callable[[], HeldOut]", alive
     if found.examples:
         overrides["enhancer.triplets.examples"] = [str(path)]
     return overrides
+
+
+def forget(folder: Path, signals: Iterable[Signal]) -> list[Path]:
+    """Take out of the files of `write` the examples of signals that are gone or may not be trained on, and wordings that no signal says any more.
+
+    ``signals``: all that are left. Returns the files that changed.
+    """
+    left, changed = list(signals), list[Path]()
+    free, said = {signal.id for signal in left if signal.trainable}, {word for signal in left for word in _words(signal.prompt)}
+    path = folder / "wordings.json"
+    table: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+    kept = {fine: own for fine, words in table.items() if (own := [word for word in words if word in said])}
+    if kept != table:
+        write_file(path, json.dumps(kept, indent=1, sort_keys=True).encode())
+        changed.append(path)
+    path = folder / "examples.jsonl"
+    before = path.read_text().splitlines() if path.exists() else []
+    lines = [line for line in before if json.loads(line)["signal"] in free]
+    if lines != before:
+        write_file(path, "".join(f"{line}\n" for line in lines).encode())
+        changed.append(path)
+    return changed
