@@ -151,20 +151,6 @@ def test_rl_with_an_anchor_stays_nearer_to_the_triplets(recipe: Recipe, raw: Pat
     assert losses[1] < losses[0]
 
 
-def test_the_published_weights_are_the_share_of_rl_that_was_asked_for(recipe: Recipe, raw: Path, tmp_path: Path) -> None:
-    train_enhancer_sft(recipe, raw, raw.parent / "encoded", tmp_path / "sft", NullReporter())
-    for name, share in (("whole", 1.0), ("quarter", 0.25), ("none", 0.0)):
-        rl = {**SMALL["rl"], "anchor": 1.0, "average": share}  # type: ignore[dict-item]
-        _rl(load(Recipe, [{"enhancer": {**SMALL, "rl": rl}}]), raw, tmp_path / "sft", tmp_path / name, None)
-    models = [Enhancer.load(tmp_path / name).model for name in ("sft", "whole", "quarter", "none")]
-    sft, whole, quarter, none = (torch.cat([p.detach().flatten() for p in model.parameters()]) for model in models)
-    assert not torch.equal(sft, whole) and torch.equal(sft, none)
-    assert torch.allclose(quarter, 0.75 * sft + 0.25 * whole, atol=1e-6)
-    beyond = load(Recipe, [{"enhancer": {**SMALL, "rl": {**SMALL["rl"], "average": 1.5}}}])  # type: ignore[dict-item]
-    with pytest.raises(QI2Error, match="enhancer.rl.average=1.5"):
-        _rl(beyond, raw, tmp_path / "sft", tmp_path / "beyond", None)
-
-
 def test_without_steps_of_rl_the_sft_model_is_handed_on(recipe: Recipe, raw: Path, tmp_path: Path) -> None:
     _sft(recipe, raw, tmp_path / "sft", tmp_path / "checkpoints")
     still = load(Recipe, [{"enhancer": {**SMALL, "rl": {"steps": 0}}}])

@@ -80,7 +80,6 @@ class EnhancerRLConfig:
     top_p: float = 1.0
     beta: float = 0.0  # weight of the KL divergence from the SFT model
     anchor: float = 0.0  # weight of SFT's loss on its own triplets, beside RL's
-    average: float = 1.0  # share of RL's weights in what is published, the rest are SFT's: less is forgotten of what RL never asks for
     epsilon: float = 0.2
     micro: int = 0  # rewrites that go through the model together, as memory allows; 0: all
     rewards: dict[str, float] = field(default_factory=lambda: {"consistency": 1.0, "aesthetic": 0.1, "text": 1.0})

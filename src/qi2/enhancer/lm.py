@@ -64,12 +64,3 @@ def adapted(model: Any, rank: int) -> Any:
 def merged(model: Any) -> Any:
     """The plain model with its adapters added to the weights, where it has any."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def averaged(model: Any, start: Path, share: float) -> Any:
-    """The model with ``share`` of its own weights and the rest of what it was trained from (WiSE-FT, Wortsman et al., 2022). start: that model's folder."""
-    if share == 1:
-        return model
-    first = load(start)[0].to(model.device).state_dict()
-    model.load_state_dict({name: torch.lerp(first[name].float(), value.float(), share).to(value.dtype) for name, value in model.state_dict().items()})
-    return model

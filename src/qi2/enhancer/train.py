@@ -80,8 +80,6 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
     painter: the generator. scorers: the run's reward models by name, where a reward needs them.
     """
     config, rl = cfg.enhancer, cfg.enhancer.rl
-    if not 0 <= rl.average <= 1:
-        raise QI2Error(f"enhancer.rl.average={rl.average}; choose 0 (the SFT model) to 1 (the RL model)")
     if rl.save_every % rl.updates:
         raise QI2Error(f"enhancer.rl.save_every={rl.save_every} is no multiple of updates={rl.updates}: a checkpoint stands between batches of rewrites")
     with publish(out) as staging, tempfile.TemporaryDirectory(prefix="qi2-enhancer-") as scratch:
@@ -97,8 +95,7 @@ def train_enhancer(cfg: "Recipe", inputs: EnhancerInputs, painter: Painter, scor
             train_rl(model, before.tokenizer, asked, judge, anchor, config, cfg.seed, reporters, Path(scratch), inputs.checkpoints, facts)
             drawn = {"speed/pictures_drawn": float(judge.painter.drawn), "speed/pictures_asked": float(judge.painter.asked)}
             reporter.metrics(drawn, rl.steps)  # since the last start of this process: no part of the result
-        model = lm.averaged(lm.merged(model), inputs.start, rl.average)
-        enhancer = Enhancer(model.eval(), before.tokenizer, dict(config.instructions), config.limits)
+        enhancer = Enhancer(lm.merged(model).eval(), before.tokenizer, dict(config.instructions), config.limits)
         metrics |= _finish(enhancer, held, staging, reporters)
         reporter.metrics(metrics, rl.steps)
         (staging / "metrics.json").write_text(json.dumps(metrics, indent=1))
