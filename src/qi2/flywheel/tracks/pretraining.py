@@ -134,7 +134,7 @@ def write_accepted(queue: ReviewQueue, out: Path, heldout: HeldOut) -> dict[str,
 
 def stale(queue: ReviewQueue, out: Path) -> bool:
     """Whether what `write_accepted` has published is not what review accepts now: a sample was erased since, a decision taken back or another made."""
-    path = Path(out) / "provenance.json"
+    path = Path(out) / PROVENANCE
     if not path.exists():
         return False
     told = json.loads(path.read_text())
